@@ -1,0 +1,21 @@
+"""lineage says, from the weights themselves, where a model came from."""
+
+from typing import Any
+
+__all__ = ["CompareOptions", "TreeOptions", "compare", "tree"]
+
+_HOMES = {
+    "CompareOptions": "lineage.comparing",
+    "TreeOptions": "lineage.growing",
+    "compare": "lineage.comparing",
+    "tree": "lineage.growing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load the public names on use: `lineage --help` must not pull numpy in."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lineage' has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - see above
+
+    return getattr(import_module(_HOMES[name]), name)

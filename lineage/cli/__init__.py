@@ -1,0 +1,1 @@
+"""The command line: parse, build the writer, call one workflow, write, exit. No command prints, computes or catches."""

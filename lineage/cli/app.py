@@ -1,0 +1,41 @@
+"""Registrations and `main`, nothing else. Heavy imports wait until a command runs."""
+
+import sys
+
+import typer
+
+from lineage.cli.compare import command as compare_command
+from lineage.cli.errors import report_error
+from lineage.cli.options import print_version
+from lineage.cli.tree import command as tree_command
+
+app = typer.Typer(
+    name="lineage",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Says from the weights themselves where a model came from.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("compare", no_args_is_help=True)(compare_command)
+app.command("tree", no_args_is_help=True)(tree_command)
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", callback=print_version, is_eager=True
+    ),
+) -> None:
+    """Options of every command."""
+
+
+def main() -> None:
+    """Run the console script; known failures become one sentence and the documented exit code."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001 - the table decides: what it does not know is raised again
+        sys.exit(report_error(error, as_json="--json" in sys.argv))

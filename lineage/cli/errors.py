@@ -1,0 +1,46 @@
+"""Exception to exit code and sentence: the one table. What it does not know is a bug and keeps its traceback."""
+
+import json
+import sys
+
+USAGE = 2
+OPERATIONAL = 3
+NEGATIVE = 4
+
+_CODES: dict[str, int] = {
+    "UsageError": USAGE,
+    "AmbiguousModelError": USAGE,
+    "CrawlError": OPERATIONAL,
+    "LineageError": OPERATIONAL,
+    "BrokenPipeError": OPERATIONAL,
+}
+"""By class name, looked up along the MRO: the classes themselves would pull numpy into `lineage --help`."""
+
+
+def exit_code_of(error: BaseException) -> int | None:
+    """Documented exit code of a known failure, None for a bug."""
+    return next((_CODES[c.__name__] for c in type(error).__mro__ if c.__name__ in _CODES), None)
+
+
+def report_error(error: Exception, *, as_json: bool) -> int:
+    """Print one sentence (stderr) or one error document (stdout) and return the exit code.
+
+    Raises
+    ------
+    Exception
+        The error itself when the table does not know it.
+    """
+    code = exit_code_of(error)
+    if code is None:
+        raise error
+    from lineage.documents import error_entry
+    from lineage.record import SCHEMA_VERSION
+
+    entry = error_entry(error)
+    if as_json:
+        sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, "error": entry}, sort_keys=True) + "\n")
+    else:
+        from lineage.report.text import safe
+
+        sys.stderr.write(f"lineage: {safe(entry['message'])}\n")
+    return code

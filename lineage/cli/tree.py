@@ -1,0 +1,47 @@
+"""`lineage tree`."""
+
+from typing import Annotated
+
+import typer
+
+from lineage.cli.options import (
+    AlphaOption,
+    JsonOption,
+    OutputOption,
+    QuietOption,
+    RowKeyOption,
+    SeedOption,
+    VerboseOption,
+)
+from lineage.cli.output import is_coloured, progress_bar, writer
+
+FromOption = Annotated[str | None, typer.Option("--from", metavar="FILE|-", help="Read references, one a line.")]
+
+
+def command(
+    refs: Annotated[
+        list[str] | None, typer.Argument(help="Hub ids, weight files, folders to search.", show_default=False)
+    ] = None,
+    from_file: FromOption = None,
+    alpha: AlphaOption = 1e-6,
+    row_key: RowKeyOption = None,
+    json_output: JsonOption = False,
+    output: OutputOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    seed: SeedOption = 0,
+) -> None:
+    """Recover the families among many models and draw one rooted tree each."""
+    if not refs and from_file is None:
+        raise typer.BadParameter("name models or a folder, or a file with --from", param_hint="REF")
+    from lineage.plan import PUBLIC_KEY, load_row_key
+    from lineage.report import tree_text
+    from lineage.searching import find_all, read_references
+    from lineage.growing import TreeOptions, tree
+
+    write = writer(output, as_json=json_output, quiet=quiet, text=lambda d: tree_text(d, colour=is_coloured()))
+    options = TreeOptions(alpha=alpha, seed=seed, row_key=load_row_key(row_key) if row_key else PUBLIC_KEY)
+    found = find_all([*(refs or []), *(read_references(from_file) if from_file else [])])
+    with progress_bar(quiet=quiet or json_output, verbose=verbose) as tell:
+        document = tree(found, options, tell)
+    write(document)

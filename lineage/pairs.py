@@ -1,0 +1,101 @@
+"""Many pairs from one file: every model is read once, every line is answered in order."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from crawl import CrawlError, ModelRef, open_model
+from lineage.comparing import CompareOptions, compare_signed, identity_of
+from lineage.documents import error_entry
+from lineage.errors import UsageError
+from lineage.record import SCHEMA_VERSION
+from lineage.signature import Signature, sign
+
+Pair = tuple[str, str]
+
+
+def parse_pairs(text: str, where: str) -> list[Pair]:
+    """Pairs of references, two a line, apart by a tab or spaces; blank lines and those that start with # are skipped.
+
+    Raises
+    ------
+    UsageError
+        A line does not hold two references, or there is none.
+    """
+    pairs: list[Pair] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        fields = [f.strip() for f in stripped.split("\t") if f.strip()] if "\t" in stripped else stripped.split()
+        if len(fields) != 2:
+            raise UsageError(
+                f"line {number} holds {len(fields)} reference(s) instead of two",
+                where=where,
+                hint="put a tab between references that contain spaces",
+            )
+        pairs.append((fields[0], fields[1]))
+    if not pairs:
+        raise UsageError("no pair in the file", where=where, hint="write two references a line")
+    return pairs
+
+
+def compare_pairs(
+    pairs: Sequence[Pair], options: CompareOptions, progress: Callable[[str, int, int], None] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Documents of all pairs, in order, at one family-wise level.
+
+    Parameters
+    ----------
+    pairs : sequence of (str, str)
+        All pairs, known to the end: their number sets the level.
+    options : CompareOptions
+        `family_size` is replaced by the number of pairs.
+    progress : callable, optional
+
+    Yields
+    ------
+    dict
+        A compare document with `a_ref` and `b_ref`, or {"a_ref", "b_ref", "error"} for a pair that failed.
+
+    Notes
+    -----
+    A signature is dropped after its last use, so memory follows the overlap of the pairs, not their number.
+    """
+    options = replace(options, family_size=len(pairs))
+    left = Counter(ref for pair in pairs for ref in pair)
+    cache: dict[str, Signature | CrawlError] = {}
+    for done, (a, b) in enumerate(pairs):
+        if progress:
+            progress("comparing", done, len(pairs))
+        yield _one(a, b, options, cache)
+        for ref in (a, b):
+            left[ref] -= 1
+            if not left[ref]:
+                cache.pop(ref, None)
+    if progress:
+        progress("comparing", len(pairs), len(pairs))
+
+
+def _one(a: str, b: str, options: CompareOptions, cache: dict[str, Signature | CrawlError]) -> dict[str, Any]:
+    head = {"a_ref": a, "b_ref": b}
+    signatures = [_signature(ref, options, cache) for ref in (a, b)]
+    for found in signatures:
+        if isinstance(found, CrawlError):
+            return {**head, "schema_version": SCHEMA_VERSION, "error": error_entry(found)}
+    first, second = (s for s in signatures if isinstance(s, Signature))
+    try:
+        return {**head, **compare_signed(first, second, options, is_identical=identity_of(a, b, options))}
+    except CrawlError as error:
+        return {**head, "schema_version": SCHEMA_VERSION, "error": error_entry(error)}
+
+
+def _signature(ref: str, options: CompareOptions, cache: dict[str, Signature | CrawlError]) -> Signature | CrawlError:
+    if ref not in cache:
+        try:
+            with open_model(ModelRef.parse(ref), options=options.open_options) as source:
+                cache[ref] = sign(source, key=options.row_key, max_bytes=options.max_bytes)
+        except CrawlError as error:
+            cache[ref] = error
+    return cache[ref]

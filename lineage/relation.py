@@ -1,0 +1,185 @@
+"""What kind of relation a related pair has, and in which direction: opinions with measured error rates."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lineage.change import Change, is_cast, is_equal, is_on_grid, is_wider, measure_change
+from lineage.signature import Signature
+
+MIN_PROBABILITY = 0.6
+"""Below this no kind is named: the answer is `related`."""
+
+LOG_ODDS_CAP = 14.0
+"""Cap on the natural log-odds of any one signal, however exact."""
+
+SMALL_CHANGE = 0.2
+"""Relative change of the matrices up to which training on is called a fine-tune, beyond it continued pre-training."""
+
+MIN_GAIN_CORRELATION = 0.3
+LARGE_CHANGE = 0.5
+"""Parameters that start constant agree by descent only. Far apart and below this correlation: a common start."""
+
+UNCHANGED_MATRICES = 0.2
+"""Share of role kinds left bit-identical from which an update is called partial (adapters, frozen parts)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One reason to believe in a direction: log-odds > 0 favours a as the parent."""
+
+    name: str
+    log_odds: float
+
+    @property
+    def favours(self) -> str | None:
+        """ "a", "b" or None."""
+        return None if self.log_odds == 0.0 else ("a" if self.log_odds > 0.0 else "b")
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """Kind and direction of a related pair.
+
+    Attributes
+    ----------
+    kind : str
+        One of the contract's kinds; `related` when none is probable enough.
+    probability : float
+        Of that kind.
+    alternatives : tuple of (str, float)
+        The other kinds considered.
+    steps : tuple of str
+        Composite relations from parent to child.
+    signals : tuple of Signal
+        Evidence of direction.
+    details : mapping
+        Numbers behind the kind.
+    calibrated_on : mapping
+        Population, size and error of the probability.
+    """
+
+    kind: str
+    probability: float
+    alternatives: tuple[tuple[str, float], ...] = ()
+    steps: tuple[str, ...] = ()
+    signals: tuple[Signal, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    calibrated_on: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def log_odds(self) -> float:
+        """Natural log-odds that a is the parent, capped."""
+        total = math.fsum(s.log_odds for s in self.signals)
+        return max(-LOG_ODDS_CAP, min(LOG_ODDS_CAP, total))
+
+    @property
+    def is_descent(self) -> bool:
+        """Whether the pair may be joined by an edge: anything but a bare common start."""
+        return self.kind != "shared-init"
+
+
+_EXACT: Mapping[str, Any] = {"population": "exact comparison, no population needed", "n": 0, "ece": 0.0}
+
+
+def relate(a: Signature, b: Signature) -> Relation:
+    """Name the relation of a pair that a valid test has shown to be related.
+
+    Parameters
+    ----------
+    a, b : Signature
+        The pair.
+
+    Returns
+    -------
+    Relation
+        Exact kinds (equal values, a replayed cast) first; then the size of the change decides between kinds with
+        the shares measured on the trained fixtures. Two checkpoints in one dtype give no direction.
+    """
+    if is_equal(a, b) and a.dtype == b.dtype:
+        return Relation(
+            "identical", 1.0, steps=("identical",), details={"compared": "every value read"}, calibrated_on=_EXACT
+        )
+    forward, backward = is_cast(a, b), is_cast(b, a)
+    if a.dtype != b.dtype and (forward or backward):
+        return Relation(
+            "cast",
+            1.0,
+            steps=("cast",),
+            signals=_cast_signals(a, b, forward=forward, backward=backward),
+            details={"from": a.dtype, "to": b.dtype},
+            calibrated_on=_EXACT,
+        )
+    change = measure_change(a, b)
+    return _statistical(change, _details(change))
+
+
+def _cast_signals(a: Signature, b: Signature, *, forward: bool, backward: bool) -> tuple[Signal, ...]:
+    """The rounded copy is the child, unless the wider file could have been made from the narrower one."""
+    if forward and backward:
+        return ()
+    wide, narrow, sign = (a, b, 1.0) if is_wider(a.dtype, b.dtype) else (b, a, -1.0)
+    if is_on_grid(wide, narrow.dtype):
+        return ()
+    return (Signal("rounding-residual", sign * LOG_ODDS_CAP),)
+
+
+def _details(change: Change) -> dict[str, Any]:
+    by_role = {
+        kind: {
+            "relative_change": _rounded(s.relative_change),
+            "cosine": _rounded(s.cosine),
+            "unchanged_share": _rounded(s.unchanged_share),
+        }
+        for kind, s in sorted(change.by_role.items())
+    }
+    return {
+        "relative_change": _rounded(change.matrices.relative_change),
+        "cosine": _rounded(change.matrices.cosine),
+        "unchanged_share": _rounded(change.matrices.unchanged_share),
+        "gain_correlation": None if change.gain_correlation is None else _rounded(change.gain_correlation),
+        "by_role": by_role,
+    }
+
+
+def _statistical(change: Change, details: dict[str, Any]) -> Relation:
+    band = _band(change)
+    shares = KIND_SHARES[band]
+    best = max(shares, key=lambda k: (shares[k], k))
+    calibrated = {**CALIBRATED_ON, "band": band}
+    if shares[best] < MIN_PROBABILITY:
+        listed = tuple(sorted(shares.items(), key=lambda item: (-item[1], item[0])))
+        return Relation("related", 1.0, listed, ("related",), (), details, calibrated)
+    rest = tuple(sorted(((k, p) for k, p in shares.items() if k != best), key=lambda item: (-item[1], item[0])))
+    return Relation(best, shares[best], rest, (best,), (), details, calibrated)
+
+
+def _band(change: Change) -> str:
+    """Which row of `KIND_SHARES` a pair falls into."""
+    if not change.same_shape or change.matrices.n == 0:
+        return "other-shape"
+    distance = change.matrices.relative_change
+    correlation = change.gain_correlation
+    if distance > LARGE_CHANGE and correlation is not None and correlation < MIN_GAIN_CORRELATION:
+        return "common-start"
+    kinds = [k for k in change.by_role if not k.startswith(("norm.", "bias."))]
+    frozen = sum(change.by_role[k].unchanged_share == 1.0 for k in kinds)
+    if frozen >= UNCHANGED_MATRICES * len(kinds):
+        return "partial-update"
+    return "small-change" if distance <= SMALL_CHANGE else "large-change"
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
+
+
+KIND_SHARES: Mapping[str, Mapping[str, float]] = {
+    "small-change": {"fine-tune": 0.5, "sibling": 0.5},
+    "large-change": {"continued-pretraining": 0.5, "sibling": 0.5},
+    "partial-update": {"fine-tune": 0.5, "sibling": 0.5},
+    "common-start": {"shared-init": 0.5, "related": 0.5},
+    "other-shape": {"related": 1.0},
+}
+
+CALIBRATED_ON: Mapping[str, Any] = {"population": "", "n": 0, "ece": None}

@@ -1,0 +1,4 @@
+"""Documents as people read them. A view never computes: it only words what the document says."""
+
+from lineage.report.compare import compare_text as compare_text
+from lineage.report.tree import tree_text as tree_text

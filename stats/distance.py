@@ -1,0 +1,90 @@
+"""How far apart two models' values are: scores, never p-values."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from stats.arrays import as_vector
+from stats.kernels.moments import paired_sums
+
+_CHUNK = 4096
+"""Elements per partial sum; see the determinism decision in docs/adr."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairSums:
+    """Sums over paired elements; they add across slices and tensors.
+
+    Attributes
+    ----------
+    aa, bb, ab : float
+        Sums of squares and of products.
+    dd : float
+        Sum of squared differences, accumulated as such (no cancellation).
+    equal : int
+        Elements that agree exactly.
+    n : int
+        Elements.
+    """
+
+    aa: float = 0.0
+    bb: float = 0.0
+    ab: float = 0.0
+    dd: float = 0.0
+    equal: int = 0
+    n: int = 0
+
+    def __add__(self, other: "PairSums") -> "PairSums":
+        """Sums over the union of two disjoint sets of elements."""
+        return PairSums(
+            self.aa + other.aa,
+            self.bb + other.bb,
+            self.ab + other.ab,
+            self.dd + other.dd,
+            self.equal + other.equal,
+            self.n + other.n,
+        )
+
+    @property
+    def cosine(self) -> float:
+        """Cosine between the two vectors, 0 when either is zero."""
+        size = math.sqrt(self.aa * self.bb)
+        return min(1.0, max(-1.0, self.ab / size)) if size > 0.0 else 0.0
+
+    @property
+    def relative_change(self) -> float:
+        """Norm of the difference over the root of the two norms' product; symmetric in a and b."""
+        size = math.sqrt(self.aa * self.bb)
+        return math.sqrt(self.dd / size) if size > 0.0 else math.inf
+
+    @property
+    def unchanged_share(self) -> float:
+        """Share of elements with exactly equal values."""
+        return self.equal / self.n if self.n else 0.0
+
+
+def pair_sums(a: ArrayLike, b: ArrayLike) -> PairSums:
+    """Sums over two arrays of one shape.
+
+    Parameters
+    ----------
+    a, b : array_like, one shape
+        Any real dtype; accumulated in float64, in chunks of 4,096 elements, in order.
+
+    Returns
+    -------
+    PairSums
+
+    Raises
+    ------
+    ValueError
+        Shapes differ or a value is not finite.
+    """
+    first, second = np.asarray(a), np.asarray(b)
+    if first.shape != second.shape:
+        raise ValueError(f"a and b must have one shape, got {first.shape} and {second.shape}")
+    out = np.zeros(5)
+    paired_sums(as_vector(first.ravel(), "a"), as_vector(second.ravel(), "b"), _CHUNK, out)
+    return PairSums(float(out[0]), float(out[1]), float(out[2]), float(out[3]), int(out[4]), first.size)

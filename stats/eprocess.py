@@ -1,0 +1,150 @@
+"""The permutation e-process: an exact, anytime-valid test from any score between units."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from stats.arrays import Float64Array, as_matrix
+from stats.kernels.reveal import reveal
+from stats.tails import log_factorial
+
+N_BETAS = 8
+"""Eight inverse temperatures a factor 2 (cosines) or 4 (gaps) apart span the useful range; see beta_grid."""
+
+
+@dataclass(frozen=True, slots=True)
+class EProcess:
+    """Outcome of a permutation e-process.
+
+    Attributes
+    ----------
+    log_evalue : float
+        Natural log of the final e-value: the number that may be averaged and multiplied.
+    trajectory : (s,) float64
+        Log of the running mixture after each reveal. Its maximum gives this process's own p-value by Ville's
+        inequality; maxima of several processes must never be multiplied (that rejects 20 % at level 0.05).
+    log_floor : float
+        Minus the log of the number of labellings read.
+    n : int
+        Number of labels revealed.
+    """
+
+    log_evalue: float
+    trajectory: Float64Array
+    log_floor: float
+    n: int
+
+    @property
+    def log_pvalue(self) -> float:
+        """Log of the p-value of this process alone: 1 / max over time of E_t (Ville), in [log_floor, 0]."""
+        best = float(self.trajectory.max()) if self.trajectory.size else 0.0
+        return min(0.0, max(-best, self.log_floor))
+
+
+@dataclass(frozen=True, slots=True)
+class BetaGrid:
+    """Inverse temperatures of the mixture: smallest * (2 ** squarings) ** g, g = 0 .. N_BETAS - 1."""
+
+    smallest: float
+    squarings: int
+
+
+def cosine_grid(effective_dimension: float) -> BetaGrid:
+    """Temperatures for cosine scores: a cosine c over d effective dimensions wants beta near c d.
+
+    Parameters
+    ----------
+    effective_dimension : float
+        Number of features behind a cosine, >= 1.
+
+    Returns
+    -------
+    BetaGrid
+        c from 1/64 to 2, a factor two apart.
+    """
+    return BetaGrid(smallest=max(1.0, effective_dimension) / 64.0, squarings=1)
+
+
+def gap_grid() -> BetaGrid:
+    """Temperatures for squared gaps of standardised values: sigma from 2 down to 2^-6, a factor two apart."""
+    return BetaGrid(smallest=0.25, squarings=2)
+
+
+def permutation_eprocess(
+    windows: Iterable[ArrayLike], *, grid: BetaGrid, truth: Sequence[int] | None = None
+) -> EProcess:
+    """Test whether scores know the labels, revealing one pair at a time.
+
+    Parameters
+    ----------
+    windows : iterable of (s_w, n_w) float
+        Score matrices of disjoint windows of labels; row r of a window scores its query r against the window's
+        candidates. Labels are permuted inside a window only, a subgroup of all permutations, which keeps the
+        cost linear in the number of units.
+    grid : BetaGrid
+        Inverse temperatures.
+    truth : sequence of int, optional
+        For a single wide window: the column that carries the label of each row. By default row r is column r.
+
+    Returns
+    -------
+    EProcess
+
+    Raises
+    ------
+    ValueError
+        A window is taller than wide or not finite, or truth is not a set of distinct columns.
+
+    Notes
+    -----
+    Null: given the queries and the multiset of candidates, every labelling within windows is equally likely.
+    At step t with R_t the N_t unrevealed candidates and weights w fixed by the past,
+    e_t = N_t w(own) / sum_{j in R_t} w(j) has conditional mean exactly 1. The e-value is the mixture of the
+    running products over the grid, half of the prior weight on beta = 0: under the null it never falls below
+    1/2, so that an uninformative group costs at most 0.3 decades when groups are multiplied.
+    Error: none; the mean over all n! labellings is 1 (checked by enumeration for n <= 7).
+    Cost: O(sum s_w n_w) exponentials and N_BETAS times as many products.
+
+    References
+    ----------
+    Exchangeability: arXiv 2502.12292, Theorem 1; the process is ours (Ville's inequality, no asymptotics).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> process = permutation_eprocess([np.eye(12)], grid=cosine_grid(16))
+    >>> bool(process.log_evalue > 10), bool(process.log_pvalue >= process.log_floor)
+    (True, True)
+    """
+    log_prior = np.full(N_BETAS + 1, -math.log(2.0 * N_BETAS))
+    log_prior[0] = -math.log(2.0)
+    log_e = np.zeros(N_BETAS + 1)
+    parts: list[Float64Array] = []
+    log_labels = 0.0
+    for window in windows:
+        score = as_matrix(window, "scores")
+        queries, candidates = score.shape
+        order = _check_truth(truth, queries, candidates)
+        trajectory = np.empty(queries)
+        reveal(score, order, grid.smallest, grid.squarings, log_prior, log_e, trajectory)
+        parts.append(trajectory)
+        log_labels += log_factorial(candidates) - log_factorial(candidates - queries)
+    joined = np.concatenate(parts) if parts else np.zeros(0)
+    final = float(joined[-1]) if joined.size else 0.0
+    return EProcess(log_evalue=final, trajectory=joined, log_floor=-log_labels, n=joined.size)
+
+
+def _check_truth(
+    truth: Sequence[int] | None, queries: int, candidates: int
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    if queries > candidates:
+        raise ValueError(f"scores must not be taller than wide, got {queries} x {candidates}")
+    if truth is None:
+        return np.arange(queries)
+    order = np.asarray(truth, dtype=np.int64)
+    if order.shape != (queries,) or np.unique(order).size != queries or order.min() < 0 or order.max() >= candidates:
+        raise ValueError(f"truth must name {queries} distinct columns of {candidates}")
+    return order

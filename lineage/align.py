@@ -3,7 +3,7 @@
 import numpy as np
 
 from lineage.signature import Signature, Table
-from stats.arrays import Float64Array, IntVector
+from stats.arrays import Float64Array
 from stats.axes import Axis
 from stats.features import is_placeholder
 from stats.ordering import is_sorted_pair
@@ -82,8 +82,7 @@ def is_usable(*vectors: Float64Array) -> bool:
 
 def common_rows(a: Table, b: Table) -> tuple[Float64Array, Float64Array]:
     """Values of the rows both tables were read at, in one order."""
-    shared: IntVector
-    shared, in_a, in_b = np.intersect1d(a.rows, b.rows, return_indices=True)
+    _, in_a, in_b = np.intersect1d(a.rows, b.rows, return_indices=True)
     return a.values[in_a], b.values[in_b]
 
 

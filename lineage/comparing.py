@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crawl import ModelRef, OpenOptions, WeightSource, open_model
-from lineage.documents import direction_entry, log10, model_entry, relation_entry, result_entry, skipped_entry
 from lineage.detect import NOT_COVERED, detectable_similarity
+from lineage.documents import direction_entry, log10, model_entry, relation_entry, result_entry, skipped_entry
 from lineage.evidence import Evidence, gather
 from lineage.identity import same_values
 from lineage.plan import PUBLIC_KEY, RowKey
+from lineage.reading import sign
 from lineage.record import SCHEMA_VERSION, RunRecord, input_entry, row_key_parameter, run_entry
 from lineage.relation import Relation, relate
-from lineage.signature import Signature, sign
+from lineage.signature import Signature
 from stats.combine import family_level
 
 _IDENTITY_LIMIT = 8 << 30

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 from crawl import CrawlError, ModelRef, OpenOptions, open_model
@@ -16,9 +16,10 @@ from lineage.graph import Component, Edge, LineageGraph, Node, Unresolved, conne
 from lineage.identity import same_values
 from lineage.infer import OPEN_BAND, Link, RootedTree, infer_component
 from lineage.plan import PUBLIC_KEY, RowKey
+from lineage.reading import sign
 from lineage.record import SCHEMA_VERSION, RunRecord, input_entry, row_key_parameter, run_entry
 from lineage.relation import Relation, relate
-from lineage.signature import Signature, sign
+from lineage.signature import Signature
 from stats.combine import family_level
 
 Progress = Callable[[str, int, int], None]
@@ -117,7 +118,7 @@ def _unique(refs: Mapping[str, ModelRef] | Sequence[tuple[str, ModelRef]]) -> li
     pairs = sorted(refs.items() if isinstance(refs, Mapping) else refs, key=lambda pair: pair[0])
     if not pairs:
         raise NoModelError("no model was found", hint="name models, or a folder that holds some")
-    for (first, _), (second, _) in zip(pairs, pairs[1:], strict=False):
+    for (first, _), (second, _) in pairwise(pairs):
         if first == second:
             raise UsageError(
                 "two models would carry this id", where=first, hint="search one folder, or name each model apart"

@@ -99,7 +99,7 @@ def infer_component(members: Sequence[str], links: Sequence[Link]) -> RootedTree
     Cost: O(m^2 log m) for m members.
     """
     tree = _spanning_tree(members, [k for k in links if k.is_descent])
-    scores = {r: 0.0 for r in members}
+    scores = dict.fromkeys(members, 0.0)
     sides: dict[tuple[str, str], set[str]] = {}
     for link in tree:
         side = _side_of(link.a, link, tree)

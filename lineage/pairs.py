@@ -9,8 +9,9 @@ from crawl import CrawlError, ModelRef, open_model
 from lineage.comparing import CompareOptions, compare_signed, identity_of
 from lineage.documents import error_entry
 from lineage.errors import UsageError
+from lineage.reading import sign
 from lineage.record import SCHEMA_VERSION
-from lineage.signature import Signature, sign
+from lineage.signature import Signature
 
 Pair = tuple[str, str]
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -10,7 +11,6 @@ import numpy as np
 from lineage.align import common_rows, hidden_axis, is_usable, residual_axis
 from lineage.signature import Block, Signature, VectorKey
 from stats.arrays import Float64Array
-from stats.axes import Axis
 from stats.ordering import LOG_SKIP_DISCOUNT, is_sorted_pair
 from stats.residual import column_test, gain_test
 from stats.result import Skipped, TestResult
@@ -115,14 +115,8 @@ def tables(a: Signature, b: Signature) -> Finding:
         name = {"embed": "embedding-columns", "unembed": "head-columns"}.get(
             kind, f"{kind.removeprefix('embed.')}-columns"
         )
-        _collect(
-            results,
-            skipped,
-            kind,
-            lambda left=left, right=right, name=name, scope=scope: column_test(
-                left, right, axis=residual_axis(b), method=name, scope=scope
-            ),
-        )
+        test = partial(column_test, left, right, axis=residual_axis(b), method=name, scope=scope)
+        _collect(results, skipped, kind, test)
     return Finding(tuple(_discounted(results)), tuple(skipped))
 
 
@@ -169,19 +163,17 @@ def _layer_prior(a: Signature, b: Signature, block: Block) -> list[float]:
 
 
 def _block_obstacle(left: Block, right: Block, a: Signature, b: Signature) -> str | None:
-    for signature in (a, b):
-        if hidden_axis(signature) is not Axis.HIDDEN:
-            return f"{signature.id}: unknown architecture"
+    """Why the units of two blocks cannot be paired, or None when they can."""
+    common = sorted(left.parts.keys() & right.parts.keys())
     if left.n_units != right.n_units:
         return f"block sizes differ ({left.n_units} and {right.n_units} units): no common labels"
     if a.width != b.width:
         return f"residual widths differ ({a.width} and {b.width}): rows cannot be compared"
-    common = left.parts.keys() & right.parts.keys()
     if not common:
         return "no matrix of the block was read in both models"
     if any(not np.isfinite(block.parts[k]).all() for block in (left, right) for k in common):
         return "NaN or infinite values: untestable"
-    if any(is_sorted_pair(_norms(left.parts[k]), _norms(right.parts[k])) for k in sorted(common)):
+    if any(is_sorted_pair(_norms(left.parts[k]), _norms(right.parts[k])) for k in common):
         return "sorted units: index and norm rise or fall together in both models"
     return None
 

@@ -18,7 +18,7 @@ class Axis(Enum):
     VALUE = "value dimensions inside one key-value head"
     HEAD = "attention heads"
     EXPERT = "routed experts"
-    TOKEN = "vocabulary entries"
+    TOKEN = "vocabulary entries"  # noqa: S105 - a token of text
     POSITION = "positions"
     LAYER = "layers"
     ROTARY = "query or key dimensions under rotary positions"

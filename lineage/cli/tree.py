@@ -34,10 +34,10 @@ def command(
     """Recover the families among many models and draw one rooted tree each."""
     if not refs and from_file is None:
         raise typer.BadParameter("name models or a folder, or a file with --from", param_hint="REF")
+    from lineage.growing import TreeOptions, tree
     from lineage.plan import PUBLIC_KEY, load_row_key
     from lineage.report import tree_text
     from lineage.searching import find_all, read_references
-    from lineage.growing import TreeOptions, tree
 
     write = writer(output, as_json=json_output, quiet=quiet, text=lambda d: tree_text(d, colour=is_coloured()))
     options = TreeOptions(alpha=alpha, seed=seed, row_key=load_row_key(row_key) if row_key else PUBLIC_KEY)

@@ -5,7 +5,7 @@ cache does not notice an edit in the callee. No parallel reduction: the same bit
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numba
 
@@ -14,5 +14,5 @@ F = TypeVar("F", bound=Callable[..., object])
 
 def kernel(function: F) -> F:
     """Compile `function` in nopython mode, cached on disk, without the GIL and without fast-math."""
-    compiled: F = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)(function)
-    return compiled
+    compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)(function)
+    return cast("F", compiled)

@@ -1,0 +1,249 @@
+"""Reading a signature: the only place that decides which bytes of a model the ladder touches."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from crawl import Architecture, Role, View, WeightSource
+from lineage.plan import (
+    MAX_CENSUS_COLUMNS,
+    MAX_COLUMNS,
+    N_CENSUS_ROWS,
+    N_UNITS,
+    PUBLIC_KEY,
+    SIGNATURE_VERSION,
+    RowKey,
+    pick_columns,
+    pick_layers,
+    pick_run,
+    pick_tokens,
+)
+from lineage.signature import TABLE_KINDS, Block, Signature, Table, VectorKey
+from stats.arrays import Float64Array
+from stats.result import Skipped
+
+_CENSUS_KINDS = ("attn.q", "attn.k", "attn.v", "attn.o", "mlp.gate", "mlp.up", "mlp.down", "router")
+
+
+def sign(source: WeightSource, *, key: RowKey = PUBLIC_KEY, max_bytes: int | None = None) -> Signature:
+    """Read the signature of an opened model.
+
+    Parameters
+    ----------
+    source : WeightSource
+        An opened model.
+    key : RowKey
+        Places the rows.
+    max_bytes : int, optional
+        Most bytes read in all, the header included. What would go beyond is skipped with the reason; the choice
+        depends on shapes alone.
+
+    Returns
+    -------
+    Signature
+
+    Raises
+    ------
+    CrawlError
+        Bytes are missing, malformed or cannot be fetched.
+
+    Notes
+    -----
+    Cost: at most about 2.5 MB of a 7B model in 16 bits and 3.7 MB of a 70B one; see docs/methods/what-is-read.md.
+    """
+    arch = source.architecture
+    if arch is None:
+        reader = _Reader(source, key, slice(0, 0), max_bytes)
+        reader.skip("all tensors", "unknown architecture: no axis has been named, so no label test is valid")
+    else:
+        reader = _Reader(source, key, pick_columns(arch.width, MAX_COLUMNS, key), max_bytes)
+        reader.read(arch)
+    parts = (reader.vectors, reader.blocks, reader.tables, reader.census)
+    return Signature(
+        ref=str(source.ref),
+        id=source.ref.id,
+        version=SIGNATURE_VERSION,
+        key_name=key.name,
+        architecture=arch,
+        n_parameters=source.n_parameters,
+        dtype=source.dtype,
+        columns=reader.columns,
+        vectors=reader.vectors,
+        blocks=tuple(reader.blocks),
+        tables=reader.tables,
+        census=reader.census,
+        skipped=tuple(reader.skipped),
+        header_digest=source.header_digest(),
+        slices_digest=_digest(*parts),
+        bytes_read=source.bytes_read,
+        requests=source.requests,
+    )
+
+
+class _Reader:
+    """Collects the slices of one model."""
+
+    def __init__(self, source: WeightSource, key: RowKey, columns: slice, max_bytes: int | None) -> None:
+        self.max_bytes = max_bytes
+        self.source = source
+        self.key = key
+        self.columns = columns
+        self.vectors: dict[VectorKey, Float64Array] = {}
+        self.blocks: list[Block] = []
+        self.tables: dict[str, Table] = {}
+        self.census: dict[str, Float64Array] = {}
+        self.skipped: list[Skipped] = []
+
+    def skip(self, tensor: str, reason: str) -> None:
+        self.skipped.append(Skipped(tensor=tensor, reason=reason))
+
+    def read(self, arch: Architecture) -> None:
+        """Gains, hidden units, tables, census: the order of the ladder, the descriptive part last."""
+        layers = pick_layers(arch.n_layers)
+        for role in sorted(self.source.views, key=str):
+            view = self.source.views[role]
+            wanted = role.layer is None or role.layer in layers
+            if wanted and self._is_residual_vector(role, view, arch) and self._affords(view, 1, arch.width, str(role)):
+                self.vectors[role.layer, role.kind] = _f64(self.source.view_vector(view))[self.columns]
+        for layer in layers:
+            self._read_block(layer, arch)
+        for kind in TABLE_KINDS:
+            self._read_table(kind, arch)
+        for layer in layers:
+            self._read_census(layer)
+
+    def _affords(self, view: View, rows: int, columns: int, what: str) -> bool:
+        """Whether a read of rows x columns elements stays within the byte limit; records the skip when not."""
+        cost = rows * columns * len(view.tensor.span) // max(1, math.prod(view.tensor.shape))
+        if self.max_bytes is None or self.source.bytes_read + cost <= self.max_bytes:
+            return True
+        self.skip(what, f"reading it would go beyond the limit of {self.max_bytes} bytes")
+        return False
+
+    @staticmethod
+    def _is_residual_vector(role: Role, view: View, arch: Architecture) -> bool:
+        kind = role.kind.removeprefix("bias.")
+        inner = kind in {"norm.q", "norm.k"}
+        return kind.startswith("norm.") and not inner and len(view.shape) == 1 and view.shape[0] == arch.width
+
+    def _find(self, kind: str, layer: int) -> View | None:
+        """The view of a kind in a layer: the dense one, else that of expert 0."""
+        dense = self.source.views.get(Role(kind, layer, None))
+        return dense if dense is not None else self.source.views.get(Role(kind, layer, 0))
+
+    def _read_block(self, layer: int, arch: Architecture) -> None:
+        parts: dict[str, Float64Array] = {}
+        n_units = 0
+        for kind in ("mlp.gate", "mlp.up", "mlp.down"):
+            view = self._find(kind, layer)
+            if view is None:
+                continue
+            values = self._units(view, kind, arch)
+            if values is not None:
+                parts[kind] = values
+                n_units = view.shape[1] if kind == "mlp.down" else view.shape[0]
+        if not parts:
+            self.skip(f"layer {layer} MLP", "no matrix in which a hidden unit is contiguous in the file")
+            return
+        gain = self.vectors.get((layer, arch.mlp_norm)) if arch.mlp_norm else None
+        self.blocks.append(Block(layer=layer, n_units=n_units, parts=parts, gain=gain))
+
+    def _units(self, view: View, kind: str, arch: Architecture) -> Float64Array | None:
+        """(k, s) features of the chosen units, or None where a unit is scattered over the file."""
+        outputs, inputs = view.shape
+        if kind == "mlp.down":
+            if not view.transposed or outputs != arch.width:
+                return None
+            units = pick_run("units", inputs, N_UNITS, self.key)
+            if not self._affords(view, units.size, self.columns.stop - self.columns.start, kind):
+                return None
+            return _f64(self.source.view_columns(view, units, rows=self.columns))
+        if view.transposed or inputs != arch.width:
+            return None
+        units = pick_run("units", outputs, N_UNITS, self.key)
+        if not self._affords(view, units.size, self.columns.stop - self.columns.start, kind):
+            return None
+        return np.ascontiguousarray(_f64(self.source.view_rows(view, units, columns=self.columns)).T)
+
+    def _read_census(self, layer: int) -> None:
+        for kind in _CENSUS_KINDS:
+            view = self._find(kind, layer)
+            if view is None or len(view.shape) != 2:
+                continue
+            stored_rows, stored_columns = (view.shape[1], view.shape[0]) if view.transposed else view.shape
+            what = "units" if kind in {"mlp.gate", "mlp.up"} else f"census/{kind}"
+            index = pick_run(what, stored_rows, N_UNITS if what == "units" else N_CENSUS_ROWS, self.key)[:N_CENSUS_ROWS]
+            part = pick_columns(stored_columns, MAX_CENSUS_COLUMNS, self.key)
+            role = str(Role(kind, layer, None))
+            if not self._affords(view, index.size, part.stop - part.start, f"{role} (census)"):
+                continue
+            if view.transposed:
+                self.census[role] = _f64(self.source.view_columns(view, index, rows=part))
+            else:
+                self.census[role] = _f64(self.source.view_rows(view, index, columns=part))
+
+    def _read_table(self, kind: str, arch: Architecture) -> None:
+        view = self.source.views.get(Role(kind, None, None))
+        if view is None:
+            if kind == "unembed" and arch.tied_head:
+                self.skip("unembed", "tied to the embedding: it is the same tensor")
+            return
+        if kind == "embed.patch":
+            self._read_patches(view, arch)
+            return
+        if len(view.shape) != 2 or view.shape[1] != arch.width or view.transposed:
+            self.skip(kind, f"its shape {view.shape} does not end in the residual width {arch.width}")
+            return
+        rows = pick_tokens(kind, view.shape[0], self.key)
+        wide = kind == "embed.position"
+        if not self._affords(view, rows.size, arch.width if wide else self.columns.stop - self.columns.start, kind):
+            return
+        values = _f64(self.source.view_rows(view, rows, columns=None if wide else self.columns))
+        norms = np.sqrt(np.sum(values * values, axis=1))
+        values = np.ascontiguousarray(values[:, self.columns]) if wide else values
+        self.tables[kind] = Table(kind=kind, n_rows=view.shape[0], rows=rows, values=values, row_norms=norms)
+
+    def _read_patches(self, view: View, arch: Architecture) -> None:
+        """Patch projection [width, inputs]: residual dimensions are rows, so it is read whole and turned."""
+        inputs = view.shape[1]
+        if len(view.shape) != 2 or view.shape[0] != arch.width:
+            self.skip("embed.patch", f"its shape {view.shape} does not start with the residual width {arch.width}")
+            return
+        part = pick_run("patch", inputs, 64, self.key)
+        index = np.arange(self.columns.start, self.columns.stop)
+        if not self._affords(view, index.size, part.size, "embed.patch"):
+            return
+        values = _f64(self.source.view_rows(view, index, columns=slice(int(part[0]), int(part[-1]) + 1)))
+        values = np.ascontiguousarray(values.T)
+        norms = np.sqrt(np.sum(values * values, axis=1))
+        self.tables["embed.patch"] = Table(kind="embed.patch", n_rows=inputs, rows=part, values=values, row_norms=norms)
+
+
+def _f64(values: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> Float64Array:
+    return np.asarray(values, dtype=np.float64)
+
+
+def _digest(
+    vectors: Mapping[VectorKey, Float64Array],
+    blocks: list[Block],
+    tables: Mapping[str, Table],
+    census: Mapping[str, Float64Array],
+) -> str:
+    digest = hashlib.sha256()
+
+    def add(name: str, values: Float64Array) -> None:
+        digest.update(f"{name}{values.shape}".encode())
+        digest.update(np.ascontiguousarray(values, dtype="<f8").tobytes())
+
+    for (layer, kind), values in sorted(vectors.items(), key=lambda item: (str(item[0][0]), item[0][1])):
+        add(f"{layer}.{kind}", values)
+    for block in blocks:
+        for kind in sorted(block.parts):
+            add(f"{block.layer}.{kind}", block.parts[kind])
+    for kind in sorted(tables):
+        add(kind, tables[kind].values)
+    for role in sorted(census):
+        add(role, census[role])
+    return digest.hexdigest()

@@ -1,0 +1,42 @@
+"""Shared set-up: a kernel cache named by the kernels' own digest, loopback-only sockets, quiet Hypothesis."""
+
+import hashlib
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).parent.parent
+KERNELS = sorted((ROOT / "stats").rglob("*.py"))
+_DIGEST = hashlib.sha256(b"".join(p.read_bytes() for p in KERNELS)).hexdigest()[:16]
+# The on-disk cache of numba does not notice an edit in a callee's file: a fresh folder per version of the code does.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / f"numba-{_DIGEST}"))
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+
+settings.register_profile(
+    "house", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+settings.load_profile("house")
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(monkeypatch):
+    """No test leaves the machine."""
+    real = socket.socket.connect
+
+    def connect(self, address):
+        host = address[0] if isinstance(address, tuple) else "127.0.0.1"
+        if host not in {"127.0.0.1", "::1", "localhost"}:
+            raise AssertionError(f"a test tried to reach {host}")
+        return real(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.fixture(scope="session")
+def zoo() -> Path:
+    """Folder of the trained fixture models."""
+    return ROOT / "fixtures" / "zoo"

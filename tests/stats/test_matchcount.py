@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from oracles import naive
 from stats.axes import Axis
 from stats.matchcount import log_match_bound, match_count

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stats.axes import Axis
 from stats.residual import column_test, gain_test
 from stats.units import UnitFeatures, unit_scores, unit_tests

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from oracles import naive
 from stats.axes import Axis, is_exchangeable, require_exchangeable
 from stats.combine import combine_evalues, ebh, family_level, log_floor_of
@@ -244,4 +245,4 @@ def test_nothing_detectable_when_the_labels_cannot_reach_the_level():
     rng = np.random.default_rng(0)
     assert detectable_cosine([_group(64, 4, rng)], 6 * math.log(10), rng) is None
     assert detectable_cosine([], 1.0, rng) is None
-    assert SIMILARITIES == tuple(sorted(SIMILARITIES))
+    assert tuple(sorted(SIMILARITIES)) == SIMILARITIES

@@ -1,0 +1,70 @@
+"""The shape of a 70B model, generated: few bytes, little memory, right answers. Runs in a process of its own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import json, resource, sys
+sys.path[:0] = [{tests!r}]
+from giant import Giant
+from crawl import ModelRef, open_store
+from lineage.comparing import CompareOptions, compare_signed
+from lineage.reading import sign
+base = Giant(1)
+cases = {{
+    "related": (base, Giant(2, parent=base)),
+    "folded": (base, Giant(2, parent=base, folded=True)),
+    "independent": (base, Giant(3)),
+}}
+out = {{"parameters": base.parameters}}
+for name, pair in cases.items():
+    signed = []
+    for giant in pair:
+        giant.bytes_read = 0
+        signed.append(sign(open_store(giant, ModelRef("dir", giant.name))))
+    document = compare_signed(*signed, CompareOptions())
+    out[name] = {{k: document[k] for k in ("verdict", "log10_p", "detectable_similarity", "exactness")}}
+    out[name]["kind"] = document["relation"] and document["relation"]["kind"]
+    out[name]["bytes"] = [g.bytes_read for g in pair]
+    out[name]["counted"] = [s.bytes_read for s in signed]
+    out[name]["reads"] = [g.reads for g in pair]
+out["peak_kb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps(out))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers():
+    tests = str(Path(__file__).parent.parent)
+    done = subprocess.run([sys.executable, "-c", PROGRAM.format(tests=tests)], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_it_has_the_shape_of_a_70b_model(answers):
+    assert 70e9 < answers["parameters"] < 71e9
+
+
+@pytest.mark.parametrize("case", ["related", "folded"])
+def test_related_pairs_are_found(answers, case):
+    assert answers[case]["verdict"] == "related"
+    assert answers[case]["log10_p"] <= -12
+    assert answers[case]["exactness"] == "exact"
+
+
+def test_the_independent_pair_is_not_and_says_its_power(answers):
+    assert answers["independent"]["verdict"] == "no-evidence"
+    assert 0.0 < answers["independent"]["detectable_similarity"] <= 0.1
+
+
+@pytest.mark.parametrize("case", ["related", "folded", "independent"])
+def test_few_bytes_and_all_of_them_counted(answers, case):
+    assert max(answers[case]["bytes"]) <= 4_000_000
+    assert answers[case]["counted"] == answers[case]["bytes"]
+
+
+def test_little_memory(answers):
+    assert answers["peak_kb"] < 400 * 1024

@@ -224,7 +224,9 @@ def _infer_group(
             roots.append(part[0])
             continue
         rooted = infer_component(part, inside)
-        _settle(rooted, edges, unresolved)
+        settled = _settle(rooted, unresolved)
+        unresolved.extend(_siblings(settled, inside))
+        edges.extend(settled)
         roots.append(rooted.root)
     unresolved.extend(Unresolved(k.a, k.b, k.kind, k.log_pvalue, "shared-init") for k in links if not k.is_descent)
     return roots
@@ -263,8 +265,9 @@ def _edge_evidence(relation: Relation, distance: float) -> dict[str, Any]:
     }
 
 
-def _settle(rooted: RootedTree, edges: list[Edge], unresolved: list[Unresolved]) -> None:
+def _settle(rooted: RootedTree, unresolved: list[Unresolved]) -> list[Edge]:
     """Directed links become edges; those inside the open band stay unresolved."""
+    edges = []
     for item in rooted.links:
         link, forward = item.link, item.a_is_parent
         if OPEN_BAND[0] <= forward <= OPEN_BAND[1]:
@@ -274,6 +277,17 @@ def _settle(rooted: RootedTree, edges: list[Edge], unresolved: list[Unresolved])
         edges.append(
             Edge(parent, child, link.kind, sure, sure, link.log_pvalue, link.exactness, evidence=link.evidence)
         )
+    return edges
+
+
+def _siblings(edges: Sequence[Edge], links: Sequence[Link]) -> list[Unresolved]:
+    """Related pairs that the tree shows to be children of one parent."""
+    parent_of = {e.child: e.parent for e in edges}
+    return [
+        Unresolved(k.a, k.b, "sibling", k.log_pvalue, "sibling")
+        for k in links
+        if k.is_descent and k.a in parent_of and parent_of[k.a] == parent_of.get(k.b)
+    ]
 
 
 def _node(member: Member, component: int, twin: str | None) -> Node:

@@ -34,7 +34,7 @@ class Signal:
 
     @property
     def favours(self) -> str | None:
-        """ "a", "b" or None."""
+        """The favoured side, a or b, or None."""
         return None if self.log_odds == 0.0 else ("a" if self.log_odds > 0.0 else "b")
 
 
@@ -144,19 +144,21 @@ def _details(change: Change) -> dict[str, Any]:
 
 
 def _statistical(change: Change, details: dict[str, Any]) -> Relation:
-    band = _band(change)
-    shares = KIND_SHARES[band]
-    best = max(shares, key=lambda k: (shares[k], k))
-    calibrated = {**CALIBRATED_ON, "band": band}
-    if shares[best] < MIN_PROBABILITY:
-        listed = tuple(sorted(shares.items(), key=lambda item: (-item[1], item[0])))
-        return Relation("related", 1.0, listed, ("related",), (), details, calibrated)
-    rest = tuple(sorted(((k, p) for k, p in shares.items() if k != best), key=lambda item: (-item[1], item[0])))
-    return Relation(best, shares[best], rest, (best,), (), details, calibrated)
+    band = band_of(change)
+    counts = KIND_COUNTS[band]
+    total = sum(counts.values()) + len(counts)
+    shares = sorted(((kind, (n + 1) / total) for kind, n in counts.items()), key=lambda item: (-item[1], item[0]))
+    kind, probability = shares[0]
+    if band not in {"common-start", "other-shape"}:
+        details["not_excluded"] = ["sibling"]
+    calibrated = {**CALIBRATED_ON, "band": band, "n": sum(counts.values())}
+    if probability < MIN_PROBABILITY:
+        return Relation("related", 1.0, tuple(shares), ("related",), (), details, calibrated)
+    return Relation(kind, probability, tuple(shares[1:]), (kind,), (), details, calibrated)
 
 
-def _band(change: Change) -> str:
-    """Which row of `KIND_SHARES` a pair falls into."""
+def band_of(change: Change) -> str:
+    """Which row of `KIND_COUNTS` a pair falls into."""
     if not change.same_shape or change.matrices.n == 0:
         return "other-shape"
     distance = change.matrices.relative_change
@@ -174,12 +176,18 @@ def _rounded(value: float) -> float | None:
     return round(value, 6) if math.isfinite(value) else None
 
 
-KIND_SHARES: Mapping[str, Mapping[str, float]] = {
-    "small-change": {"fine-tune": 0.5, "sibling": 0.5},
-    "large-change": {"continued-pretraining": 0.5, "sibling": 0.5},
-    "partial-update": {"fine-tune": 0.5, "sibling": 0.5},
-    "common-start": {"shared-init": 0.5, "related": 0.5},
-    "other-shape": {"related": 1.0},
+KIND_COUNTS: Mapping[str, Mapping[str, int]] = {
+    "small-change": {"fine-tune": 0, "continued-pretraining": 0},
+    "large-change": {"continued-pretraining": 0, "fine-tune": 0},
+    "partial-update": {"lora-merge": 0, "fine-tune": 0},
+    "common-start": {"shared-init": 0, "continued-pretraining": 0},
+    "other-shape": {"related": 0},
 }
+"""Pairs of the fixture zoo in each band, by their true kind (docs/methods/calibration.md): a kind's probability is its
+share with one pair added to each kind. Counted over pairs of which one descends from the other, or which share an
+initialisation; two children of one parent look the same from two models alone, and every answer says so."""
 
-CALIBRATED_ON: Mapping[str, Any] = {"population": "", "n": 0, "ece": None}
+CALIBRATED_ON: Mapping[str, Any] = {
+    "population": "pairs of the fixture zoo of which one descends from the other or which share an initialisation",
+    "ece": None,
+}

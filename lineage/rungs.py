@@ -71,10 +71,10 @@ def gains(a: Signature, b: Signature) -> Finding:
         )
 
     outer = [(k, k) for k in _keys(a, b) if k[0] is None]
-    run("final-gain", outer, "norms outside the layers: " + ", ".join(k[1] for k, _ in outer))
+    run("final-gain", outer, ", ".join(k[1] for k, _ in outer))
     inner = [(k, k) for k in _keys(a, b) if k[0] is not None]
     if a.n_layers == b.n_layers:
-        run("norm-gains", inner, f"{len(inner)} norm vectors of layers {_layers_of(inner)}")
+        run("norm-gains", inner, f"{len(inner)} vectors, layers {_layers_of(inner)}")
     map_free = _map_free_gains(a, b)
     if map_free is not None:
         results.append(map_free)
@@ -99,7 +99,7 @@ def _map_free_gains(a: Signature, b: Signature) -> TestResult | None:
         found.append(gain_test(left, right, axis=residual_axis(b), window=_MAP_FREE_WINDOW))
     if not found:
         return None
-    return _mixture(found, None, "norm-gains-map-free", f"{len(found)} pairs of layers, any against any")
+    return _mixture(found, None, "norm-gains-map-free", f"{len(found)} pairs of layers")
 
 
 def tables(a: Signature, b: Signature) -> Finding:
@@ -188,7 +188,7 @@ def _block_results(partners: Sequence[tuple[Block, float]], block: Block, a: Sig
         plain = unit_tests(_parts(partner, block, glu=glu, folded=False), axis=hidden_axis(b), label_group=group)
         folded = unit_tests(_parts(partner, block, glu=glu, folded=True), axis=hidden_axis(b), label_group=group)
         rows.append((*plain, replace(folded[0], method="hidden-units-folded")))
-    scope = f"{rows[0][0].n} units of layer {block.layer} of b against {len(rows)} layer(s) of a"
+    scope = f"layer {block.layer}, {rows[0][0].n} units, {len(rows)} layer(s) of a"
     results = _discounted([_mixture([row[m] for row in rows], log_weights, rows[0][m].method, scope) for m in range(3)])
     pooled = log_mean_exp(np.array([r.log_evalue for r in results if r.log_evalue is not None]))
     best = int(np.argmax([row[0].log_evalue or 0.0 for row in rows] + log_weights))

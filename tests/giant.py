@@ -12,11 +12,21 @@ import numpy as np
 D, H, LAYERS, VOCAB, KV = 8192, 28672, 80, 128256, 1024
 PER_SHARD = 3
 MATRICES = {
-    "self_attn.q_proj": (D, D), "self_attn.k_proj": (KV, D), "self_attn.v_proj": (KV, D), "self_attn.o_proj": (D, D),
-    "mlp.gate_proj": (H, D), "mlp.up_proj": (H, D), "mlp.down_proj": (D, H),
+    "self_attn.q_proj": (D, D),
+    "self_attn.k_proj": (KV, D),
+    "self_attn.v_proj": (KV, D),
+    "self_attn.o_proj": (D, D),
+    "mlp.gate_proj": (H, D),
+    "mlp.up_proj": (H, D),
+    "mlp.down_proj": (D, H),
 }
-FOLDED_INTO = {"self_attn.q_proj": "input_layernorm", "self_attn.k_proj": "input_layernorm", "self_attn.v_proj": "input_layernorm",
-               "mlp.gate_proj": "post_attention_layernorm", "mlp.up_proj": "post_attention_layernorm"}
+FOLDED_INTO = {
+    "self_attn.q_proj": "input_layernorm",
+    "self_attn.k_proj": "input_layernorm",
+    "self_attn.v_proj": "input_layernorm",
+    "mlp.gate_proj": "post_attention_layernorm",
+    "mlp.up_proj": "post_attention_layernorm",
+}
 
 
 def _bf16(values):
@@ -58,7 +68,9 @@ class Giant:
             self._files[file] = len(self._heads[file]) + offset
             self._layout[file] = spans
         self._heads["model.safetensors.index.json"] = json.dumps({"metadata": {}, "weight_map": where}).encode()
-        self._heads["config.json"] = json.dumps({"model_type": "llama", "num_attention_heads": 64, "num_key_value_heads": 8}).encode()
+        self._heads["config.json"] = json.dumps(
+            {"model_type": "llama", "num_attention_heads": 64, "num_key_value_heads": 8}
+        ).encode()
         for file in ("model.safetensors.index.json", "config.json"):
             self._files[file] = len(self._heads[file])
 
@@ -113,7 +125,9 @@ class Giant:
 
     def _noise(self, name, row, width):
         key = hashlib.sha256(f"{self.seed}/{name}/{row}".encode()).digest()
-        return np.random.Generator(np.random.SFC64(int.from_bytes(key[:8], "little"))).standard_normal(width, dtype=np.float32)
+        return np.random.Generator(np.random.SFC64(int.from_bytes(key[:8], "little"))).standard_normal(
+            width, dtype=np.float32
+        )
 
     def _gain_behind(self, name, width):
         if name == "lm_head.weight":

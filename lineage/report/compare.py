@@ -74,27 +74,32 @@ def _relation(d: Mapping[str, Any]) -> list[RenderableType]:
     if relation is None:
         return []
     others = ", ".join(f"{o['kind']} {o['probability']:.2f}" for o in relation["alternatives"])
-    text = f"Kind: {relation['kind']}" + (
-        f" (probability {relation['probability']:.2f})" if relation["kind"] != "related" else ""
-    )
-    lines: list[RenderableType] = [text + (f"; also possible: {others}" if others else "")]
+    lines: list[RenderableType] = [f"Kind: {_kind(relation)}" + (f"; also possible: {others}." if others else ".")]
+    if "sibling" in relation["details"].get("not_excluded", ()):
+        lines.append("From two models alone, two children of one parent look the same as a parent and its child.")
     change = relation["details"].get("relative_change")
     if change is not None:
-        cosine, gain = relation["details"].get("cosine"), relation["details"].get("gain_correlation")
+        gain = relation["details"].get("gain_correlation")
+        told = "untestable" if gain is None else f"{gain:.2f}"
+        cosine = relation["details"]["cosine"]
         lines.append(
-            f"Matrices changed by {change:.3g} of their norm, cosine {cosine:.3f}; gains correlate "
-            + ("untestable" if gain is None else f"{gain:.2f}")
-            + "."
+            f"Matrices changed by {change:.3g} of their norm (cosine {cosine:.3f}); correlation of gains: {told}."
         )
+    return [*lines, _direction(d, direction)]
+
+
+def _kind(relation: Mapping[str, Any]) -> str:
+    if relation["kind"] == "related":
+        return "undetermined"
+    return f"{relation['kind']} (probability {relation['probability']:.2f})"
+
+
+def _direction(d: Mapping[str, Any], direction: Mapping[str, Any]) -> str:
     parent = direction["parent"]
     if parent is None:
-        lines.append("Direction: undetermined from these weights.")
-    else:
-        why = ", ".join(s["name"] for s in direction["signals"])
-        lines.append(
-            f"Direction: {safe(d[parent]['id'])} is the parent (probability {direction['probability']:.4f}; {why})."
-        )
-    return lines
+        return "Direction: undetermined from these weights."
+    why = ", ".join(s["name"] for s in direction["signals"])
+    return f"Direction: {safe(d[parent]['id'])} is the parent (probability {direction['probability']:.4f}; {why})."
 
 
 def _tests(d: Mapping[str, Any]) -> RenderableType:

@@ -22,8 +22,11 @@ def tree_text(document: Mapping[str, Any], *, colour: bool = False) -> str:
     if alone:
         parts += ["", f"On their own ({len(alone)}): no test linked them to anything here"]
         parts += [f"  {safe(name)}{view.copies(name)}" for name in alone]
-    if document["unresolved"]:
+    siblings = sum(u["reason"] == "sibling" for u in document["unresolved"])
+    if len(document["unresolved"]) > siblings:
         parts += ["", "Linked, but not as parent and child", _unresolved(document)]
+    if siblings:
+        parts += ["", f"{siblings} further related pair(s) are children of one parent in the trees above."]
     if document["skipped"]:
         parts += ["", "Not read", table(("model", "reason"), [(s["ref"], s["reason"]) for s in document["skipped"]])]
     return render([*parts, "", _cost(document)], colour=colour)
@@ -100,7 +103,11 @@ class _View:
 
 
 def _unresolved(d: Mapping[str, Any]) -> RenderableType:
-    rows = [(u["a"], u["b"], u["kind"], power_of_ten(u["log10_p"]), u["reason"]) for u in d["unresolved"]]
+    rows = [
+        (u["a"], u["b"], u["kind"], power_of_ten(u["log10_p"]), u["reason"])
+        for u in d["unresolved"]
+        if u["reason"] != "sibling"
+    ]
     return table(("model", "model", "kind", "p", "why not an edge"), rows, right=(3,))
 
 

@@ -40,7 +40,9 @@ print(json.dumps(out))
 @pytest.fixture(scope="module")
 def answers():
     tests = str(Path(__file__).parent.parent)
-    done = subprocess.run([sys.executable, "-c", PROGRAM.format(tests=tests)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(tests=tests)], capture_output=True, text=True, check=True
+    )
     return json.loads(done.stdout)
 
 

@@ -1,0 +1,84 @@
+"""`make calibrate`: the long null counts, written to docs/methods/calibration.md with the digest of the code.
+
+Usage: python tests/calibration/run.py [--n N]
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "fixtures")]
+
+import broken  # noqa: E402 - the path is set above
+import nulls  # noqa: E402
+import shares  # noqa: E402
+
+HEADER = """# Calibration of the tests
+
+Made by `make calibrate`; `make test` fails when the digest below no longer matches the code.
+
+- digest of the code: `{digest}`
+- natural pairs: all {pairs} pairs of {runs} independent training runs of one configuration, trained on the same data in
+  the same order, labels as training left them (`fixtures/zoo/micro-*`).
+- relabelled and stressed pairs: {n:,} per row of stress, two different runs each, both damaged alike, the second one
+  relabelled at random; every run supplies {share:.1%} of the models.
+- every pair goes through stored bytes, `open_store`, `sign` and `compare_signed`, the path below `lineage compare`.
+- counts are p-values at or below the level; the limit is the count a correct test stays below but for one time in a
+  million. E-values are conservative, so the counts lie far below the limits: the exactness itself is shown by
+  enumeration of all labellings in `tests/stats`.
+"""
+
+
+def main() -> None:
+    """Run all counts and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--n", type=int, default=2100, help="pairs per stress")
+    args = parser.parse_args()
+    runs = nulls.micro_runs()
+    pairs = len(runs) * (len(runs) - 1) // 2
+    text = [HEADER.format(digest=nulls.code_digest(), pairs=pairs, runs=len(runs), n=args.n, share=1 / len(runs))]
+    excess: list[str] = []
+    summary: dict[str, object] = {"digest": nulls.code_digest(), "cases": {}}
+    pooled = nulls.Tally()
+    cases = {"natural": nulls.natural(runs)} | {c: nulls.stressed(runs, c, args.n) for c in nulls.STRESSES}
+    for case, documents in cases.items():
+        tally = nulls.Tally()
+        for document in documents:
+            tally.add(document)
+            if case != "natural":
+                pooled.add(document)
+        text.append(_table(case, tally))
+        excess += [f"{case}: {line}" for line in tally.excess()]
+        summary["cases"][case] = {"n": sum(tally.verdicts.values()), "verdicts": dict(tally.verdicts)}
+        sys.stderr.write(f"{case}: {dict(tally.verdicts)}, {tally.excess() or 'within the limits'}\n")
+    text.append(_table("all relabelled and stressed pairs together", pooled))
+    excess += [f"pooled: {line}" for line in pooled.excess()]
+    skipped = [any("sorted units" in s["reason"] for s in d["skipped"]) for d in nulls.both_sorted(runs, 300)]
+    text.append(
+        f"\n## Both models sorted by norm\n\n{sum(skipped)} of {len(skipped)} pairs skipped their hidden units as sorted.\n"
+    )
+    text.append(broken.table())
+    text.append(shares.table())
+    (ROOT / "docs/methods/calibration.md").write_text("\n".join(text))
+    (ROOT / "docs/methods/calibration.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
+    if excess:
+        sys.exit("\n".join(excess))
+
+
+def _table(title: str, tally: "nulls.Tally") -> str:
+    verdicts = ", ".join(f"{k} {v}" for k, v in sorted(tally.verdicts.items()))
+    lines = [f"\n## {title[0].upper()}{title[1:]}\n", f"Verdicts at 1e-6: {verdicts}.\n"]
+    lines.append(
+        "| test | n | " + " | ".join(f"at {level:g} (limit)" for level in nulls.LEVELS) + " | smallest log10 p |"
+    )
+    lines.append("|---|---|" + "---|" * (len(nulls.LEVELS) + 1))
+    for method, n, counts, limits, smallest in tally.rows():
+        cells = " | ".join(f"{c} ({m})" for c, m in zip(counts, limits, strict=True))
+        lines.append(f"| {method} | {n} | {cells} | {smallest:.2f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import derive
+import shares
+from lineage.errors import NoModelError, UsageError
+from lineage.graph import connected_components
+from lineage.growing import TreeOptions, tree
+from lineage.infer import Link, infer_component, orient
+from lineage.report import tree_text
+from lineage.searching import find_all, read_references
+from nulls import ROOT
+
+ZOO = ROOT / "fixtures" / "zoo"
+
+
+def link(a, b, distance, log_odds=0.0):
+    return Link(a, b, distance, log_odds, "fine-tune", True, -100.0, "exact")
+
+
+@pytest.fixture(scope="module")
+def whole():
+    names = [n for n in sorted(shares.truth()) if not n.startswith("micro")]
+    return tree(find_all([str(ZOO / n) for n in names]))
+
+
+def short(name):
+    return name.rsplit("/", 1)[-1]
+
+
+def test_components_are_the_families(whole):
+    models = shares.truth()
+    families = {}
+    for node in whole["nodes"]:
+        families.setdefault(node["component"], set()).add(short(node["id"]))
+    found = {frozenset(f) for f in families.values()}
+    expected = {}
+    for name in (short(n["id"]) for n in whole["nodes"]):
+        root = shares.line_of(models, name)[-1]
+        root = models[root]["shared_init_with"] or root
+        expected.setdefault(root, set()).add(name)
+    assert found == {frozenset(f) for f in expected.values()}
+
+
+def test_undirected_edges_are_those_of_the_truth(whole):
+    models = shares.truth()
+    true = {frozenset((m["id"], p)) for m in models.values() for p in m["parents"]}
+    links = [(e["parent"], e["child"]) for e in whole["edges"]]
+    links += [(u["a"], u["b"]) for u in whole["unresolved"] if u["reason"] == "direction-undetermined"]
+    found = {frozenset(map(short, pair)) for pair in links}
+    hits = len(found & true)
+    f1 = 2 * hits / (len(found) + len(true))
+    assert f1 >= 0.9
+
+
+def test_every_stranger_stays_alone(whole):
+    alone = {short(c["roots"][0]) for c in whole["components"] if c["size"] == 1}
+    assert {"llama-a-student", "gpt2-b", "bert-b", "bertsin-a", "bertsin-b"} <= alone
+
+
+def test_a_common_initialisation_is_not_an_edge(whole):
+    reasons = {u["reason"] for u in whole["unresolved"] if "llama-s" in (short(u["a"]), short(u["b"]))}
+    assert reasons == {"shared-init"}
+    assert all("llama-s" not in (short(e["parent"]), short(e["child"])) for e in whole["edges"])
+
+
+def test_directions_that_are_stated_are_right(whole):
+    models = shares.truth()
+    for e in whole["edges"]:
+        assert short(e["parent"]) in shares.line_of(models, short(e["child"]))[1:]
+        assert not 0.25 <= e["direction_probability"] <= 0.75
+        assert e["log10_p"] <= math.log10(whole["level_used"])
+        assert e["probability_with_metadata"] is None
+
+
+def test_the_level_counts_every_pair(whole):
+    n = len(whole["nodes"])
+    assert whole["family_size"] == n * (n - 1) // 2
+    assert whole["level_used"] == pytest.approx(1e-6 / whole["family_size"])
+
+
+def _family(tmp_path, names, shuffle=None):
+    for name in names:
+        derive.save(derive.load(ZOO / name), tmp_path / name)
+    refs = find_all([str(tmp_path)])
+    if shuffle is not None:
+        refs = [refs[i] for i in np.random.default_rng(shuffle).permutation(len(refs))]
+    document = tree(refs)
+    document["record"].pop("run")
+    return document
+
+
+def test_order_of_inputs_never_matters(tmp_path):
+    names = ["llama-a", "llama-a-ft1", "llama-b", "llama-a-ft1-ft"]
+    one, two = _family(tmp_path, names), _family(tmp_path, names, shuffle=3)
+    assert json.dumps(one, sort_keys=True) == json.dumps(two, sort_keys=True)
+
+
+def test_names_do_not_choose_the_tree(tmp_path):
+    """The same models under other names give the same links."""
+    names = {"llama-a": "zz", "llama-a-ft1": "aa", "llama-a-ft1-ft": "mm", "llama-a-ft2": "bb", "llama-a-cpt": "cc"}
+    plain = _family(tmp_path / "x", names)
+    for old, new in names.items():
+        derive.save(derive.load(ZOO / old), tmp_path / "y" / new)
+    renamed = tree(find_all([str(tmp_path / "y")]))
+    back = {v: k for k, v in names.items()}
+    pairs = {frozenset((e["parent"], e["child"])) for e in plain["edges"]}
+    again = {frozenset((back[e["parent"]], back[e["child"]])) for e in renamed["edges"]}
+    assert pairs == again
+
+
+def test_duplicates_are_one_node(tmp_path):
+    weights = derive.load(ZOO / "llama-a")
+    derive.save(weights, tmp_path / "copy-2", shards=3)
+    derive.save(weights, tmp_path / "copy-1")
+    changed = {k: v.copy() for k, v in weights.items()}
+    changed["model.layers.0.mlp.down_proj.weight"][60, 150] += 1
+    derive.save(changed, tmp_path / "one-value-off")
+    document = tree(find_all([str(tmp_path)]))
+    twins = {n["id"]: n["duplicate_of"] for n in document["nodes"]}
+    assert twins == {"copy-1": None, "copy-2": "copy-1", "one-value-off": None}
+    assert all("copy-2" not in (e["parent"], e["child"]) for e in document["edges"])
+    assert document["family_size"] == 1
+
+
+def test_a_cast_is_directed(tmp_path):
+    derive.save(derive.load(ZOO / "llama-a-ft2"), tmp_path / "wide")
+    derive.save(derive.cast(derive.load(ZOO / "llama-a-ft2"), "bfloat16"), tmp_path / "narrow")
+    document = tree(find_all([str(tmp_path)]))
+    (edge,) = document["edges"]
+    assert (edge["parent"], edge["child"], edge["kind"]) == ("wide", "narrow", "cast")
+    assert edge["direction_probability"] > 0.999
+    assert document["components"][0]["roots"] == ["wide"]
+
+
+def test_two_dense_models_stay_undirected(tmp_path):
+    document = _family(tmp_path, ["llama-a", "llama-a-ft1"])
+    assert document["edges"] == []
+    (open_link,) = document["unresolved"]
+    assert open_link["reason"] == "direction-undetermined"
+
+
+def test_broken_models_are_skipped_with_the_reason_and_the_rest_goes_on(tmp_path):
+    derive.save(derive.load(ZOO / "micro-00"), tmp_path / "good")
+    bad = derive.save(derive.load(ZOO / "micro-01"), tmp_path / "bad") / "model.safetensors"
+    bad.write_bytes(bad.read_bytes()[:5000])
+    document = tree(find_all([str(tmp_path)]))
+    assert [n["id"] for n in document["nodes"]] == ["good"]
+    assert document["skipped"][0]["ref"] == "bad"
+    assert "model.safetensors" in document["skipped"][0]["reason"]
+
+
+def test_ids_and_references(tmp_path):
+    derive.save(derive.load(ZOO / "micro-00"), tmp_path / "x" / "m")
+    derive.save(derive.load(ZOO / "micro-01"), tmp_path / "y" / "m")
+    assert [i for i, _ in find_all([str(tmp_path)])] == ["x/m", "y/m"]
+    both = [i for i, _ in find_all([str(tmp_path / "x"), str(tmp_path / "y")])]
+    assert both == [f"{tmp_path}/x/m", f"{tmp_path}/y/m"]
+    file = tmp_path / "x" / "m" / "model.safetensors"
+    assert find_all([str(file), str(tmp_path / "y")])[0][0] == str(file)
+    (tmp_path / "list").write_text(f"# one\n\n{tmp_path}/x\n")
+    assert read_references(str(tmp_path / "list")) == [f"{tmp_path}/x"]
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_references(str(tmp_path / "none"))
+    (tmp_path / "void").mkdir()
+    with pytest.raises(NoModelError, match="no model"):
+        find_all([str(tmp_path / "void")])
+    with pytest.raises(UsageError, match="carry this id"):
+        tree([("a", None), ("a", None)])
+    with pytest.raises(NoModelError):
+        tree([])
+
+
+# --- inference on measured links ---------------------------------------------------------------------------------
+def test_rooting_without_evidence_counts_nodes():
+    found = infer_component(
+        ["a", "b", "c", "d"], [link("a", "b", 1), link("a", "c", 1), link("a", "d", 1), link("b", "c", 5)]
+    )
+    assert {(r.link.a, r.link.b): r.a_is_parent for r in found.links} == {
+        ("a", "b"): 0.75,
+        ("a", "c"): 0.75,
+        ("a", "d"): 0.75,
+    }
+    assert found.root == "a"
+
+
+def test_one_sure_direction_orients_the_rest():
+    chain = [link("a", "b", 1), link("b", "c", 1, log_odds=-14.0), link("c", "d", 1)]
+    found = infer_component(["a", "b", "c", "d"], chain)
+    beliefs = {(r.link.a, r.link.b): r.a_is_parent for r in found.links}
+    assert beliefs["b", "c"] < 1e-5
+    assert beliefs["a", "b"] < 1e-5
+    assert 0.4 < beliefs["c", "d"] < 0.6
+
+
+def test_rooting_equals_enumeration():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        n = 6
+        links = [link(*sorted((f"n{i}", f"n{int(rng.integers(i))}")), 1.0, float(rng.normal())) for i in range(1, n)]
+        found = infer_component([f"n{i}" for i in range(n)], links)
+        weights = {}
+        for i in range(n):
+            away = orient(f"n{i}", links)
+            weights[f"n{i}"] = math.exp(0.5 * sum(k.log_odds * (1 if away[k.a, k.b] else -1) for k in links))
+        total = sum(weights.values())
+        for r in found.links:
+            expected = sum(w for i, w in weights.items() if orient(i, links)[r.link.a, r.link.b]) / total
+            assert r.a_is_parent == pytest.approx(expected, abs=1e-12)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=15))
+def test_components_equal_a_flood_fill(pairs):
+    ids = [str(i) for i in range(10)]
+    found = connected_components(ids, [(str(a), str(b)) for a, b in pairs])
+    around = {i: {i} for i in ids}
+    for _ in ids:
+        for a, b in pairs:
+            merged = around[str(a)] | around[str(b)]
+            for i in merged:
+                around[i] = merged
+    assert sorted({tuple(sorted(v)) for v in around.values()}) == [tuple(c) for c in found]
+
+
+# --- drawings ----------------------------------------------------------------------------------------------------
+def test_the_drawing_names_every_model_once(whole):
+    text = tree_text(whole)
+    for node in whole["nodes"]:
+        if whole["components"][node["component"]]["size"] > 1:
+            drawn = [
+                line for line in text.split("Linked, but not")[0].splitlines() if f"{short(node['id'])} " in f"{line} "
+            ]
+            assert len(drawn) >= 1
+    assert "On their own" in text
+
+
+def test_the_command_draws_and_writes(tmp_path):
+    path = tmp_path / "g.json"
+    args = [
+        sys.executable,
+        "-m",
+        "lineage",
+        "tree",
+        str(ZOO / "llama-a"),
+        str(ZOO / "llama-a-ft1"),
+        str(ZOO / "llama-b"),
+        "-o",
+        f"json={path}",
+    ]
+    done = subprocess.run(args, capture_output=True, text=True, check=True)
+    assert "Family 1, 2 models" in done.stdout
+    assert len(json.loads(path.read_text())["nodes"]) == 3
+
+
+def test_options_reach_the_document():
+    document = tree(find_all([str(ZOO / "micro-00"), str(ZOO / "micro-01")]), TreeOptions(alpha=0.01, seed=5))
+    assert document["alpha"] == 0.01
+    assert document["record"]["seed"] == 5

@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from lineage.align import common_rows, residual_obstacle
+from lineage.blocks import paired_blocks
 from lineage.evidence import Evidence
-from lineage.rungs import paired_blocks
 from lineage.signature import Signature
 from stats.eprocess import cosine_grid
 from stats.features import WINDOW, balanced, unit_cosines
@@ -49,11 +49,10 @@ def detectable_similarity(a: Signature, b: Signature, evidence: Evidence, level:
 
 
 def _block_groups(a: Signature, b: Signature, evidence: Evidence) -> list[PlantedGroup]:
-    tested = {r.label_group for r in evidence.results}
+    if not any(r.label_group.startswith("hidden") for r in evidence.results):
+        return []
     groups = []
-    for block, parts in paired_blocks(a, b):
-        if f"hidden:{block.layer}" not in tested:
-            continue
+    for parts in paired_blocks(a, b):
         planted = []
         for part in parts:
             left, right = balanced(part.a, centre_units=False), balanced(part.b, centre_units=False)

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lineage.align import residual_obstacle
-from lineage.rungs import Finding, LayerFinding, gains, hidden, tables
+from lineage.blocks import hidden
+from lineage.finding import Finding, LayerFinding
+from lineage.rungs import gains, tables
 from lineage.signature import Signature
 from stats.combine import combine_evalues, log_floor_of
 from stats.result import Skipped, TestResult
@@ -49,7 +51,7 @@ class Evidence:
     results : tuple of TestResult
         In the order of the ladder.
     layers : tuple of LayerFinding
-        Per layer of b.
+        Per block of the model whose labels the combined evidence rests on.
     log_evalue : float
         Natural log of the combined e-value: groups averaged inside, multiplied across.
     log_floor : float

@@ -275,7 +275,16 @@ def _settle(rooted: RootedTree, unresolved: list[Unresolved]) -> list[Edge]:
             continue
         parent, child, sure = (link.a, link.b, forward) if forward > 0.5 else (link.b, link.a, 1.0 - forward)
         edges.append(
-            Edge(parent, child, link.kind, sure, sure, link.log_pvalue, link.exactness, evidence=link.evidence)
+            Edge(
+                parent,
+                child,
+                link.kind,
+                sure * item.belongs,
+                sure,
+                link.log_pvalue,
+                link.exactness,
+                evidence=link.evidence,
+            )
         )
     return edges
 
@@ -312,6 +321,9 @@ def _document(found: Family, options: TreeOptions, record: RunRecord) -> dict[st
         "alpha": options.alpha,
         "family_size": found.family_size,
         "level_used": found.level,
+        "probabilities": {
+            "calibrated_on": {"population": "none yet: from distances and a uniform root prior", "n": 0, "ece": None}
+        },
         "nodes": [
             {
                 "id": n.id,

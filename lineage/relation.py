@@ -177,10 +177,10 @@ def _rounded(value: float) -> float | None:
 
 
 KIND_COUNTS: Mapping[str, Mapping[str, int]] = {
-    "small-change": {"fine-tune": 0, "continued-pretraining": 0},
-    "large-change": {"continued-pretraining": 0, "fine-tune": 0},
-    "partial-update": {"lora-merge": 0, "fine-tune": 0},
-    "common-start": {"shared-init": 0, "continued-pretraining": 0},
+    "small-change": {"fine-tune": 12, "continued-pretraining": 0},
+    "large-change": {"continued-pretraining": 3, "fine-tune": 0},
+    "partial-update": {"lora-merge": 1, "fine-tune": 0, "partial-copy": 0},
+    "common-start": {"shared-init": 6, "continued-pretraining": 0},
     "other-shape": {"related": 0},
 }
 """Pairs of the fixture zoo in each band, by their true kind (docs/methods/calibration.md): a kind's probability is its

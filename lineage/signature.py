@@ -89,6 +89,9 @@ class Signature:
         Norm gains and norm biases over all residual dimensions read, by (layer, kind).
     blocks : tuple of Block
         Hidden units of the chosen layers.
+    block_groups : tuple of int
+        For each block the position of the first block whose units carry the same labels: itself, or the block
+        it is a copy of. Copied layers (depth up-scaling) share labels and must not be multiplied.
     tables : mapping of str to Table
         Embedding-like tables.
     census : mapping of str to float64 array
@@ -111,6 +114,7 @@ class Signature:
     columns: slice
     vectors: Mapping[VectorKey, Float64Array]
     blocks: tuple[Block, ...]
+    block_groups: tuple[int, ...]
     tables: Mapping[str, Table]
     census: Mapping[str, Float64Array]
     skipped: tuple[Skipped, ...]

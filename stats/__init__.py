@@ -10,6 +10,7 @@ from stats.combine import log_floor_of as log_floor_of
 from stats.distance import PairSums as PairSums
 from stats.distance import pair_sums as pair_sums
 from stats.eprocess import EProcess as EProcess
+from stats.eprocess import either_eprocess as either_eprocess
 from stats.eprocess import permutation_eprocess as permutation_eprocess
 from stats.matchcount import match_count as match_count
 from stats.ordering import is_sorted_pair as is_sorted_pair

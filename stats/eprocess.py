@@ -26,6 +26,7 @@ class EProcess:
     trajectory : (s,) float64
         Log of the running mixture after each reveal. Its maximum gives this process's own p-value by Ville's
         inequality; maxima of several processes must never be multiplied (that rejects 20 % at level 0.05).
+        It ends in `log_evalue`, but for `either_eprocess`.
     log_floor : float
         Minus the log of the number of labellings read.
     n : int
@@ -135,6 +136,53 @@ def permutation_eprocess(
     joined = np.concatenate(parts) if parts else np.zeros(0)
     final = float(joined[-1]) if joined.size else 0.0
     return EProcess(log_evalue=final, trajectory=joined, log_floor=-log_labels, n=joined.size)
+
+
+def either_eprocess(windows: Iterable[ArrayLike], *, grid: BetaGrid) -> EProcess:
+    """Test square windows so that it is enough for the labels of *either* model to be random.
+
+    Parameters
+    ----------
+    windows : iterable of (n_w, n_w) float
+        Scores of the units of a (rows) against those of b (columns); partners share an index.
+    grid : BetaGrid
+        Inverse temperatures.
+
+    Returns
+    -------
+    EProcess
+        The smaller of two e-values: of the process whose queries are the rows, and of the one whose queries are the
+        columns. The trajectory is the one with the smaller maximum, so the p-value is the larger of the two.
+
+    Raises
+    ------
+    ValueError
+        A window is not square or not finite.
+
+    Notes
+    -----
+    Null: the labels of the rows, or those of the columns, are uniformly random given everything else. One process
+    alone needs the candidates' labels to be random: with a hub among the columns that sits at the same index as the
+    first query, random rows give it a mean of up to n. The smaller of both is at most the valid one.
+    Cost: twice `permutation_eprocess`.
+
+    References
+    ----------
+    As `permutation_eprocess`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> either_eprocess([np.tile([9.0, 0.0, 0.0], (3, 1))], grid=cosine_grid(64)).log_evalue <= 0.1
+    True
+    """
+    held = [as_matrix(w, "scores") for w in windows]
+    if any(w.shape[0] != w.shape[1] for w in held):
+        raise ValueError("scores must be square: both models' units are candidates")
+    rows = permutation_eprocess(held, grid=grid)
+    columns = permutation_eprocess([np.ascontiguousarray(w.T) for w in held], grid=grid)
+    weaker = rows if rows.log_pvalue >= columns.log_pvalue else columns
+    return EProcess(min(rows.log_evalue, columns.log_evalue), weaker.trajectory, rows.log_floor, rows.n)
 
 
 def _check_truth(

@@ -10,7 +10,7 @@ from stats.axes import Axis, require_exchangeable
 from stats.result import TestResult
 from stats.tails import log_choose, log_factorial
 
-_NULL = "the labels of the units of one model are a uniformly random order, given everything else"
+_NULL = "the labels of the units of either model are a uniformly random order, given everything else"
 
 
 def match_count(

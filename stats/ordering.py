@@ -14,9 +14,9 @@ LOG_SORTED_LEVEL = math.log(1e-4)
 _MAX_UNITS = 512
 """Longer axes are thinned by a fixed stride: tau costs O(n^2), and 512 units decide any real ramp."""
 
-LOG_SKIP_DISCOUNT = math.log1p(4e-4)
-"""Paid by every e-value behind this gate: skipping looks at labels, so E[e; not skipped] + P(skipped) <= 1 + 4e-4
-when at most four norms are asked about per label group."""
+LOG_GATE_DISCOUNT = math.log1p(1e-3)
+"""Paid by every e-value behind a gate that looks at labels: E[e; gate open] + P(gate shut) <= 1 + 1e-3 when at most
+four norms and six pairs of blocks are asked about per label group, each answering by chance once in 10,000."""
 
 
 def is_sorted_pair(norms_a: ArrayLike, norms_b: ArrayLike) -> bool:

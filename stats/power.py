@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stats.arrays import Float64Array
-from stats.eprocess import BetaGrid, permutation_eprocess
+from stats.eprocess import BetaGrid, either_eprocess
 from stats.tails import log_mean_exp
 
 SIMILARITIES = (
@@ -131,7 +131,7 @@ def _planted_log_e(group: PlantedGroup, order: np.ndarray[tuple[int, ...], np.dt
         total = planted if total is None else total + planted
     if total is None:
         return 0.0
-    final = permutation_eprocess([total], grid=group.grid).log_evalue
+    final = either_eprocess([total], grid=group.grid).log_evalue
     silent = np.full(group.share, -math.log(2.0))
     silent[0] = final
     return log_mean_exp(silent)

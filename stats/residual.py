@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from stats.arrays import as_pair
 from stats.axes import Axis, require_exchangeable
-from stats.eprocess import EProcess, cosine_grid, gap_grid, permutation_eprocess
+from stats.eprocess import EProcess, cosine_grid, either_eprocess, gap_grid
 from stats.features import WINDOW, balanced, is_placeholder, standardised, unit_cosines, windows_of
 from stats.kernels.gram import squared_gaps
 from stats.result import TestResult
@@ -17,7 +17,7 @@ from stats.result import TestResult
 GROUP = "residual"
 """All residual dimensions of a model are relabelled together, so these tests share one label group."""
 
-_NULL = "the labels of the residual dimensions of one model are a uniformly random order, given everything else"
+_NULL = "the labels of the residual dimensions of either model are a uniformly random order, given everything else"
 _GAP_CAP = 25.0
 """Five standardised units: beyond that two gains are simply different, and one outlier must not decide."""
 
@@ -81,7 +81,7 @@ def gain_test(
         squared_gaps(np.ascontiguousarray(za[:, part]), np.ascontiguousarray(zb[:, part]), _GAP_CAP, out)
         return out
 
-    process = permutation_eprocess(map(scores, windows_of(za.shape[1], window)), grid=gap_grid())
+    process = either_eprocess(map(scores, windows_of(za.shape[1], window)), grid=gap_grid())
     left = float(np.mean(np.minimum((za - zb) ** 2, _GAP_CAP)) / 2.0)
     return _result("norm-gains", process, statistic=left, scope=scope)
 
@@ -147,7 +147,7 @@ def column_test(
         paired.extend(np.diagonal(cosines).tolist())
         return cosines
 
-    process = permutation_eprocess(map(scores, windows_of(fa.shape[1], window)), grid=grid)
+    process = either_eprocess(map(scores, windows_of(fa.shape[1], window)), grid=grid)
     return _result(method, process, statistic=float(np.mean(paired)), scope=scope)
 
 

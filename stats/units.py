@@ -7,12 +7,14 @@ import numpy as np
 
 from stats.arrays import Float64Array, as_pair
 from stats.axes import Axis, require_exchangeable
-from stats.eprocess import cosine_grid, permutation_eprocess
+from stats.eprocess import cosine_grid, either_eprocess
 from stats.features import balanced, unit_cosines
 from stats.matchcount import match_count
 from stats.result import TestResult
 
-_NULL = "the labels of the hidden units of this block of one model are a uniformly random order, given everything else"
+_NULL = (
+    "the labels of the hidden units of this block of either model are a uniformly random order, given everything else"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def unit_tests(
     16 of 16 units recognised through a sign flip
     """
     scores, n_features = unit_scores(parts, axis=axis)
-    process = permutation_eprocess([scores], grid=cosine_grid(float(n_features)))
+    process = either_eprocess([scores], grid=cosine_grid(float(n_features)))
     result = TestResult(
         method="hidden-units",
         null=_NULL,

@@ -10,6 +10,7 @@ import re
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
 from urllib.parse import unquote, urlsplit
 
 LARGE = 512  # bytes: from here on a file is "large", has a SHA-256 and lives in the storage
@@ -69,7 +70,7 @@ class Hub:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         return server
 
-    def __enter__(self) -> "Hub":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

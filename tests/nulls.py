@@ -191,6 +191,7 @@ def both_sorted(runs: dict[str, dict[str, np.ndarray]], n: int) -> Iterator[dict
 def code_digest() -> str:
     """Digest of all code a p-value depends on: a committed table with another digest is stale."""
     files = sorted((ROOT / "stats").rglob("*.py")) + [
-        ROOT / "lineage" / f"{name}.py" for name in ("align", "evidence", "plan", "reading", "rungs", "signature")
+        ROOT / "lineage" / f"{name}.py"
+        for name in ("align", "blocks", "evidence", "finding", "plan", "reading", "rungs", "signature")
     ]
     return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:16]

@@ -84,7 +84,7 @@ class _View:
             if edge["child"] in seen:
                 continue
             seen.add(edge["child"])
-            label = f"{safe(edge['child'])}  {edge['kind']}, p {power_of_ten(edge['log10_p'])}, direction {edge['direction_probability']:.2f}"
+            label = f"{safe(edge['child'])}  {edge['kind']}, p {power_of_ten(edge['log10_p'])}, probability {edge['probability']:.2f}"
             self._grow(branch.add(Text(label + self.copies(edge["child"]))), edge["child"], seen)
         for link in self.open.get(name, []):
             if link["to"] in seen:

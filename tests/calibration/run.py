@@ -61,6 +61,7 @@ def main() -> None:
     )
     text.append(broken.table())
     text.append(shares.table())
+    (ROOT / "docs/methods").mkdir(parents=True, exist_ok=True)
     (ROOT / "docs/methods/calibration.md").write_text("\n".join(text))
     (ROOT / "docs/methods/calibration.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
     if excess:

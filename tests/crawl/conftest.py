@@ -205,6 +205,10 @@ UNKNOWN = {
     "huge layer number": _LLAMA | {f"model.layers.{'9' * 5000}.mlp.up_proj.weight": (H, D)},
     "starcoder": {n: s[::-1] for n, s in KNOWN["gpt2"][1].items()},
     "experts missing": {n: s for n, s in KNOWN["mixtral"][1].items() if "experts.1" not in n},
+    "experts, no router": {n: s for n, s in KNOWN["qwen-moe"][1].items() if not n.endswith("mlp.gate.weight")},
+    "keys and values differ": _LLAMA | {"model.layers.1.self_attn.k_proj.weight": (D // 2, D)},
+    "bias longer than its weight": KNOWN["bert"][1] | {"bert.encoder.layer.1.intermediate.dense.bias": (H + 1,)},
+    "bias of another width": KNOWN["qwen2"][1] | {"model.layers.0.mlp.down_proj.bias": (D + 1,)},
     "nothing": {},
 }  # fmt: skip
 

@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-from hub import Fault, Hub, Repo
 
 from crawl import (
     AmbiguousModelError,
@@ -20,6 +19,7 @@ from crawl import (
     TruncatedError,
     open_model,
 )
+from hub import Fault, Hub, Repo
 
 MODEL = "org/tiny"
 COMMIT = "c0ffee" + "0" * 34
@@ -69,8 +69,9 @@ def test_a_model_is_pinned_to_its_commit_and_costs_few_requests(hub, opened):
     with opened() as source:
         assert (source.ref.revision, source.ref.id) == (COMMIT, f"{MODEL}@{COMMIT}")
         assert len(source.tensors) == len(source.views) > 0
-        assert source.requests == 1 + 1 + 2  # the listing, the header's block, the config, the README
+        assert source.requests == 1 + 1 + 1  # the listing, the header's block, the config
         assert source.card.base_models == ("org/base",)
+        assert source.requests == 4  # and the README
         assert len(source.content_hashes()[WEIGHTS]) == 64
     assert all(COMMIT in seen.path for seen in hub.requests(containing="/resolve/"))
     assert len(hub.requests("hub", "/api/")) == 1
@@ -161,7 +162,7 @@ def test_a_busy_server_is_asked_again(hub, opened, status, path):
 
 def test_a_busy_server_is_not_asked_for_ever(hub, opened):
     hub.faults = [Fault("/resolve/", "503", times=99)]
-    with pytest.raises(NetworkError, match="503.*3 attempts"):
+    with pytest.raises(NetworkError, match=r"503.*3 attempts"):
         opened(attempts=3)
     assert len(opened.slept) == 2
 
@@ -175,6 +176,7 @@ def test_a_busy_server_is_not_asked_for_ever(hub, opened):
         ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
         ({"RateLimit": '"api";r=0;t=5'}, 6.0),
         ({"RateLimit": '"api";r=0;t=99999'}, 60.0),
+        ({"RateLimit": '"api";r=7;t=300', "Retry-After": "2"}, 2.0),
     ],
 )
 @pytest.mark.parametrize("path", ["/api/", "/resolve/"])
@@ -228,7 +230,7 @@ def test_an_expired_signature_is_renewed(hub, opened, wide):
 def test_a_silent_server_does_not_hang_the_reader(hub, opened):
     for path in ("/api/", "/resolve/"):
         hub.faults = [Fault(path, "stall", times=9)]
-        with pytest.raises(NetworkError, match="connection failed.*Timeout"):
+        with pytest.raises(NetworkError, match=r"connection failed.*Timeout"):
             opened(read_seconds=0.2, attempts=2)
 
 

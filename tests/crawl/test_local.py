@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from crawl import (
     find_models,
     open_model,
 )
+from crawl.stores import open_place
 from crawl.weightsets import weight_sets
 
 
@@ -132,6 +134,25 @@ def test_links_may_not_leave_the_folder(write, tmp_path):
         open_model(str(tmp_path / "m"))
     with open_model(str(tmp_path / "m" / "model.safetensors")) as source:
         assert "w" in source.tensors
+
+
+def test_only_the_named_file_may_be_a_link_to_elsewhere(write, tmp_path):
+    (tmp_path / "away.json").write_text('{"model_type": "gemma"}')
+    path = write("model.safetensors")
+    (tmp_path / "m" / "config.json").symlink_to(tmp_path / "away.json")
+    with open_model(str(path)) as source:
+        assert source.card.claims == {}
+    with open_model(str(path.parent)) as source:
+        assert source.card.claims == {}
+
+
+def test_a_file_that_becomes_a_link_is_not_followed(write, tmp_path):
+    path, other = write("model.safetensors"), write("other.safetensors", "elsewhere")
+    store, _ = open_place(ModelRef("dir", str(path.parent)), crawl.OpenOptions())
+    path.unlink()
+    path.symlink_to(other)
+    with pytest.raises(ModelNotFoundError, match="cannot be opened"):
+        store.read("model.safetensors", crawl.ByteRange(0, 8))
 
 
 def test_links_inside_the_folder_are_followed(write, tmp_path):
@@ -273,15 +294,19 @@ def test_threads_read_the_same_numbers_and_the_count_is_right(write):
         assert source.bytes_read - before == 32 * 64 * 4
 
 
+def _descriptors():
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 def test_many_shards_do_not_exhaust_descriptors(write, tmp_path):
     for i in range(200):
         write(f"model-{i + 1:05d}-of-00200.safetensors", **{f"w{i}": [float(i)]})
-    before = len(os.listdir("/proc/self/fd"))
+    before = _descriptors()
     with open_model(str(tmp_path / "m")) as source:
         assert len(source.tensors) == 200
-        assert len(os.listdir("/proc/self/fd")) - before <= 130
+        assert _descriptors() - before <= 130
         assert source.read(source.tensors["w199"]).tolist() == [199.0]
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert _descriptors() <= before
 
 
 def test_claims(write, tmp_path):

@@ -10,11 +10,16 @@ from crawl import (
     CountingStore,
     ModelNotFoundError,
     ModelRef,
+    Pick,
+    Role,
     TruncatedError,
     UnsupportedDtypeError,
+    View,
+    gather,
     open_store,
 )
 from crawl.ranges import coalesce, read_many, runs
+from crawl.stores import HeadCache
 
 REF = ModelRef("dir", "memory")
 ROWS, COLUMNS = 12, 10
@@ -141,6 +146,19 @@ def test_columns_of_a_turned_array_are_contiguous_reads(shapes, weights, open_ar
     assert (source.bytes_read - before[0], source.requests - before[1]) == (8 * 4, 1)
 
 
+def test_columns_cost_what_they_hold_until_they_are_too_many(memory_store, pack, monkeypatch):
+    source, tensor, _ = _source(memory_store, pack, "F32")
+    view = View(Role("mlp.up", 0), tensor, (ROWS, COLUMNS), False, Pick(0, ROWS, 0))
+    whole, before = source.read(tensor), source.bytes_read
+    assert np.array_equal(source.view_columns(view, [1, 7], rows=slice(2, 9)), whole[2:9, [1, 7]])
+    assert source.bytes_read - before == 7 * 2 * 4
+    monkeypatch.setattr(gather, "MOST_PIECES", 5)
+    before = source.bytes_read, source.requests
+    assert np.array_equal(source.view_columns(view, [7, 1]), whole[:, [7, 1]], equal_nan=True)
+    assert source.requests - before[1] == 1
+    assert source.bytes_read - before[0] == ((ROWS - 1) * COLUMNS + 7) * 4
+
+
 def test_vectors_and_matrices_are_not_confused(shapes, weights, open_arrays):
     source = open_arrays(weights(shapes["llama"]))
     norm, up = (next(v for r, v in source.views.items() if r.kind == k) for k in ("norm.final", "mlp.up"))
@@ -208,3 +226,16 @@ def test_counting_store_refuses_short_answers_and_wrong_places(memory_store):
 
     with pytest.raises(TruncatedError, match="1 bytes came where 2"):
         CountingStore(Short({"f": b"abcdef"})).read("f", ByteRange(0, 2))
+
+
+def test_first_blocks_are_kept_once_and_not_without_end(memory_store):
+    store = memory_store({str(i): bytes([i]) * 50 for i in range(100)})
+    cache = HeadCache(CountingStore(store), 20)
+    for i in range(100):
+        assert cache.read(str(i), ByteRange(0, 8)) == bytes([i]) * 8
+        assert cache.read(str(i), ByteRange(8, 25)) == bytes([i]) * 17
+    assert [len(span) for _, span in store.log] == [20, 5] * 100
+    cache.read("99", ByteRange(0, 20))
+    assert len(store.log) == 200
+    cache.read("0", ByteRange(0, 20))
+    assert len(store.log) == 201

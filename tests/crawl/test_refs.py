@@ -76,15 +76,10 @@ def test_hub_forms():
         "org/n\0",
     ],
 )
-def test_what_is_no_reference_is_refused_or_is_a_missing_path(text):
-    try:
-        ref = ModelRef.parse(text)
-    except ModelNotFoundError as error:
-        assert "\n" not in str(error)
-    else:
-        assert ref.scheme != "hub"
-        with pytest.raises(ModelNotFoundError):
-            crawl.open_model(ref)
+def test_what_is_no_reference_or_a_missing_path_is_refused(text):
+    with pytest.raises(ModelNotFoundError) as caught:
+        crawl.open_model(text)
+    assert str(caught.value).isprintable()
 
 
 def test_byte_ranges_are_ordered():

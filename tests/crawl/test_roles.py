@@ -106,6 +106,8 @@ def test_gemma1_gain_comes_from_a_claim_and_says_so(shapes, weights, open_arrays
     assert claimed.views[role].offset_source == "claim"
     assert any("model_type" in hint for hint in claimed.architecture.hints)
     assert not any("model_type" in hint for hint in plain.architecture.hints)
+    inner = open_arrays(arrays, model_type="paligemma", text_config={"model_type": "gemma"})
+    assert inner.views[role].offset == 1.0
 
 
 def test_gemma2_gain_is_known_from_names(shapes, weights, open_arrays):
@@ -120,6 +122,40 @@ def test_norms_say_what_feeds_the_mlp(shapes, weights, open_arrays):
     for label, (norm, kind) in expected.items():
         architecture = open_arrays(weights(shapes[label])).architecture
         assert (architecture.mlp_norm, architecture.norm_type) == (norm, kind)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "expected"), [(2, (2, 1)), (4, (4, 2)), (1, (None, None)), (3, (None, None)), (None, (None, None))]
+)
+def test_key_heads_follow_from_shapes_and_a_claim_that_fits(shapes, weights, open_arrays, claimed, expected):
+    architecture = open_arrays(weights(shapes["phi3"]), num_attention_heads=claimed).architecture
+    assert (architecture.n_heads, architecture.n_kv) == expected
+    assert bool(architecture.hints) == (expected[0] is not None)
+
+
+def test_roles_sort_as_their_text():
+    roles = [Role("norm.final"), Role("mlp.up", 10), Role("mlp.up", 9), Role("mlp.up", 9, 1), Role("embed")]
+    assert [str(r) for r in sorted(roles)] == sorted(str(r) for r in roles)
+
+
+def test_stacked_experts_are_taken_apart(shapes, weights, open_arrays):
+    arrays = weights(shapes["stacked"])
+    source = open_arrays(arrays)
+    both, down = arrays["model.layers.1.mlp.experts.gate_up_proj"], arrays["model.layers.1.mlp.experts.down_proj"]
+    for e in range(3):
+        for kind, expected in (("gate", both[e, :, :H].T), ("up", both[e, :, H:].T), ("down", down[e].T)):
+            view = source.views[Role(f"mlp.{kind}", 1, e)]
+            assert np.array_equal(source.view_rows(view, range(view.shape[0])), expected)
+
+
+def test_stacked_experts_may_lie_the_other_way(shapes, weights, open_arrays):
+    arrays = weights(shapes["stacked"])
+    turned = {n: np.ascontiguousarray(a.swapaxes(1, 2)) if a.ndim == 3 else a for n, a in arrays.items()}
+    one, two = open_arrays(arrays), open_arrays(turned)
+    assert set(one.views) == set(two.views)
+    for role in (Role("mlp.up", 0, 2), Role("mlp.down", 1, 1)):
+        index = range(one.views[role].shape[0])
+        assert np.array_equal(one.view_rows(one.views[role], index), two.view_rows(two.views[role], index))
 
 
 def test_tied_head_and_experts(shapes, weights, open_arrays):

@@ -1,0 +1,176 @@
+"""The hidden-unit rung: every block of one model read against every block of the other.
+
+Valid when the labels of *either* model are random. Multiplying over the blocks of b needs b's labels, over those of
+a needs a's; the weaker product is reported, so that nobody can build a model that makes a stranger look guilty.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lineage.align import hidden_axis
+from lineage.finding import Finding, LayerFinding, discounted, mixture
+from lineage.signature import Block, Signature
+from stats.arrays import Float64Array
+from stats.combine import combine_evalues
+from stats.ordering import is_sorted_pair
+from stats.result import Skipped, TestResult
+from stats.tails import log_mean_exp
+from stats.units import UnitFeatures, unit_tests
+
+_SAME_INDEX_SHARE = 0.5
+"""Prior weight of "the same layer" where depths agree; the rest is spread over the other layers read."""
+
+Cell = tuple[int, int]
+"""(position among the blocks of a, position among those of b)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One model's labels: its blocks in the role of label groups, the other's as an unknown map."""
+
+    name: str
+    results: tuple[TestResult, ...]
+    layers: tuple[LayerFinding, ...]
+
+
+def hidden(a: Signature, b: Signature) -> Finding:
+    """Hidden units of every block read, same layer and any layer, plain and with the norm gain folded in."""
+    if not a.blocks or not b.blocks:
+        return Finding(skipped=(Skipped(tensor="hidden units", reason="no MLP block was read in one of the models"),))
+    rows, columns, skipped = _usable(a, b)
+    if not rows or not columns:
+        return Finding(skipped=tuple(skipped))
+    cells = {(i, j): _cell(a.blocks[i], b.blocks[j], a, b) for i in rows for j in columns}
+    sides = [_side("b", a, b, cells, columns, rows), _side("a", a, b, cells, rows, columns)]
+    weaker = min(sides, key=lambda side: combine_evalues(side.results))
+    return Finding(results=weaker.results, skipped=tuple(skipped), layers=weaker.layers)
+
+
+def paired_blocks(a: Signature, b: Signature) -> list[list[UnitFeatures]]:
+    """Features shared by the blocks at one place among those read, for the pairs that can be tested."""
+    rows, columns, _ = _usable(a, b)
+    places = [i for i in rows if i in columns]
+    return [_parts(a.blocks[i], b.blocks[i], glu=_is_gated(a, b), folded=False) for i in places]
+
+
+def _usable(a: Signature, b: Signature) -> tuple[list[int], list[int], list[Skipped]]:
+    """Positions of the blocks of a and of b that take part, and why others do not."""
+    skipped: list[Skipped] = []
+    rows = _finite(a, skipped)
+    columns = _finite(b, skipped)
+    if a.width != b.width:
+        reason = f"residual widths differ ({a.width} and {b.width}): rows cannot be compared"
+        return [], [], [*skipped, Skipped(tensor="hidden units", reason=reason)]
+    found = {(i, j): _obstacle(a.blocks[i], b.blocks[j]) for i in rows for j in columns}
+    told = dict.fromkeys(reason for reason in found.values() if reason)
+    for reason in told:
+        layers = sorted({b.blocks[j].layer for (_, j), r in found.items() if r == reason})
+        where = ", ".join(map(str, layers))
+        skipped.append(Skipped(tensor=f"hidden units of layer {where}", reason=reason))
+    bad = [cell for cell, reason in found.items() if reason]
+    return (
+        [i for i in rows if i not in {c[0] for c in bad}],
+        [j for j in columns if j not in {c[1] for c in bad}],
+        skipped,
+    )
+
+
+def _finite(signature: Signature, skipped: list[Skipped]) -> list[int]:
+    kept = []
+    for i, block in enumerate(signature.blocks):
+        if all(np.isfinite(values).all() for values in block.parts.values()):
+            kept.append(i)
+        else:
+            reason = f"{signature.id}: NaN or infinite values: untestable"
+            skipped.append(Skipped(tensor=f"hidden units of layer {block.layer}", reason=reason))
+    return kept
+
+
+def _obstacle(left: Block, right: Block) -> str | None:
+    """Why the units of two blocks cannot be paired, or None when they can."""
+    common = sorted(left.parts.keys() & right.parts.keys())
+    if left.n_units != right.n_units:
+        return f"block sizes differ ({left.n_units} and {right.n_units} units): no common labels"
+    if not common:
+        return "no matrix of the block was read in both models"
+    if any(is_sorted_pair(_norms(left.parts[k]), _norms(right.parts[k])) for k in common):
+        return "sorted units: index and norm rise or fall together in both models"
+    return None
+
+
+def _cell(left: Block, right: Block, a: Signature, b: Signature) -> tuple[TestResult, ...]:
+    """All ways of testing one pair of blocks."""
+    glu = _is_gated(a, b)
+    plain = unit_tests(_parts(left, right, glu=glu, folded=False), axis=hidden_axis(b), label_group="")
+    folded = unit_tests(_parts(left, right, glu=glu, folded=True), axis=hidden_axis(b), label_group="")
+    return (*plain, replace(folded[0], method="hidden-units-folded"))
+
+
+def _side(
+    name: str,
+    a: Signature,
+    b: Signature,
+    cells: Mapping[Cell, tuple[TestResult, ...]],
+    own: Sequence[int],
+    other: Sequence[int],
+) -> _Side:
+    """Average over the other model's blocks, per block of this model and per way of testing."""
+    mine, theirs = (b, a) if name == "b" else (a, b)
+    results: list[TestResult] = []
+    layers: list[LayerFinding] = []
+    for j in own:
+        log_weights = _log_prior(mine, theirs, j, other)
+        rows = [cells[(i, j) if name == "b" else (j, i)] for i in other]
+        first = mine.block_groups[j]
+        group = f"hidden:{name}:{mine.blocks[first].layer}"
+        scope = f"layer {mine.blocks[j].layer} of {name}, {rows[0][0].n} units, {len(rows)} layer(s) of the other"
+        mixed = [mixture([row[m] for row in rows], log_weights, rows[0][m].method, scope) for m in range(len(rows[0]))]
+        found = discounted(replace(r, label_group=group) for r in mixed)
+        results.extend(found)
+        best = int(np.argmax([_strength(row) for row in rows] + log_weights))
+        pair = (theirs.blocks[other[best]].layer, mine.blocks[j].layer)
+        similarity = max(rows[best][0].statistic, rows[best][2].statistic)
+        pooled = log_mean_exp(np.array([r.log_evalue for r in found if r.log_evalue is not None]))
+        layers.append(LayerFinding(*(pair if name == "b" else pair[::-1]), pooled, similarity))
+    return _Side(name, tuple(results), tuple(sorted(layers, key=lambda f: (f.b, f.a))))
+
+
+def _strength(row: Sequence[TestResult]) -> float:
+    return max(-math.inf if r.log_evalue is None else r.log_evalue for r in row)
+
+
+def _log_prior(mine: Signature, theirs: Signature, j: int, other: Sequence[int]) -> Float64Array:
+    """Log weight of each block of the other model as the partner of this one; fixed by depths alone."""
+    layers = [theirs.blocks[i].layer for i in other]
+    here = mine.blocks[j].layer
+    if mine.n_layers != theirs.n_layers or here not in layers or len(layers) == 1:
+        return np.full(len(layers), -math.log(len(layers)))
+    rest = (1.0 - _SAME_INDEX_SHARE) / (len(layers) - 1)
+    weights = np.array([_SAME_INDEX_SHARE if layer == here else rest for layer in layers], dtype=np.float64)
+    return np.asarray(np.log(weights))
+
+
+def _is_gated(a: Signature, b: Signature) -> bool:
+    return bool(a.architecture and b.architecture and a.architecture.glu and b.architecture.glu)
+
+
+def _parts(left: Block, right: Block, *, glu: bool, folded: bool) -> list[UnitFeatures]:
+    """Paired features; folded: each row times the norm gain in front of it, which undoes gain folding."""
+    parts = []
+    for kind in sorted(left.parts.keys() & right.parts.keys()):
+        x, y = left.parts[kind], right.parts[kind]
+        if folded and kind != "mlp.down":
+            x, y = _fold(x, left.gain), _fold(y, right.gain)
+        parts.append(UnitFeatures(x, y, signed=not (glu and kind == "mlp.up")))
+    return parts
+
+
+def _fold(values: Float64Array, gain: Float64Array | None) -> Float64Array:
+    return values if gain is None or not np.isfinite(gain).all() else np.ascontiguousarray(values * gain[:, None])
+
+
+def _norms(part: Float64Array) -> Float64Array:
+    return np.asarray(np.sqrt(np.sum(part * part, axis=0)))

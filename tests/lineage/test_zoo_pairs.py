@@ -1,10 +1,7 @@
 """The claim of the tool on really trained models: every descendant is found, no stranger ever is."""
 
-import json
 from functools import cache
 from itertools import combinations
-
-import pytest
 
 import derive
 import shares
@@ -86,9 +83,10 @@ def test_few_bytes_of_each_model():
 
 
 def test_kinds_are_right_where_one_is_named():
-    named = {k: (d["relation"]["kind"], r) for (*k, r), d in _items() if d["relation"]["kind"] != "related"}
-    right = [kind == truth for kind, truth in named.values()]
-    assert sum(right) >= 0.9 * len(right)
+    named = [(d["relation"]["kind"], r) for (_, _, r), d in _items() if d["relation"]["kind"] != "related"]
+    right = sum(kind == truth for kind, truth in named)
+    assert len(named) >= 18
+    assert right >= 0.9 * len(named)
 
 
 def _items():
@@ -129,14 +127,6 @@ def test_the_counts_in_the_code_are_those_of_the_zoo():
         assert {k: found[band][k] for k in counts if k != "related"} == {
             k: n for k, n in counts.items() if k != "related"
         }, band
-
-
-@pytest.mark.parametrize("case", ["natural"])
-def test_micro_runs_never_reach_the_level(case):
-    """All pairs of independent micro-runs, labels as training left them: the committed counts come from make calibrate."""
-    committed = json.loads((ROOT / "docs/methods/calibration.json").read_text())["cases"][case]
-    assert committed["verdicts"] == {"no-evidence": committed["n"]}
-    assert committed["n"] >= 276
 
 
 def test_every_pair_of_the_zoo_has_a_known_truth():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oracles import naive
-from stats.eprocess import cosine_grid, gap_grid, permutation_eprocess
+from stats.eprocess import cosine_grid, either_eprocess, gap_grid, permutation_eprocess
 
 
 @given(st.integers(0, 10_000), st.integers(2, 9), st.sampled_from([cosine_grid(20.0), gap_grid()]))
@@ -116,3 +116,40 @@ def test_power_table():
     assert 15 < found[0.02] < 40
     assert 240 < found[0.05] < 350
     assert 700 < found[0.1] < 950
+
+
+def _means(scores, grid):
+    """Mean e-value over all labellings of the columns, and over all labellings of the rows."""
+    orders = [list(p) for p in itertools.permutations(range(scores.shape[0]))]
+    return [
+        math.fsum(math.exp(either_eprocess([part], grid=grid).log_evalue) for part in parts) / len(orders)
+        for parts in ([scores[:, p] for p in orders], [scores[p] for p in orders])
+    ]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_either_models_labels_suffice(seed):
+    """Mean at most 1 when the columns are relabelled and when the rows are, hubs and tails included."""
+    rng = np.random.default_rng(seed)
+    scores = rng.standard_t(1.5, size=(5, 5))
+    if seed % 2:
+        scores[:, 0] += 8.0
+        scores[2] += 5.0
+    assert max(_means(scores, cosine_grid(32.0))) <= 1.0 + 1e-9
+
+
+def test_one_process_alone_needs_the_candidates_to_be_random():
+    """A hub at the index of the first query: relabelled rows give the plain process a mean far above 1."""
+    scores = np.zeros((5, 5))
+    scores[:, 0] = 1.0
+    orders = [list(p) for p in itertools.permutations(range(5))]
+    plain = (
+        math.fsum(math.exp(permutation_eprocess([scores[p]], grid=cosine_grid(32.0)).log_evalue) for p in orders) / 120
+    )
+    assert plain > 1.5
+    assert max(_means(scores, cosine_grid(32.0))) <= 1.0 + 1e-9
+
+
+def test_either_refuses_wide_windows():
+    with pytest.raises(ValueError, match="square"):
+        either_eprocess([np.zeros((2, 3))], grid=cosine_grid(4.0))

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -93,6 +94,33 @@ def test_fixed_position_models_are_refused():
 def test_columns_refuse_bad_arrays(bad):
     with pytest.raises(ValueError, match=r"NaN|shape|at least"):
         column_test(np.zeros((8, 32)) if bad.shape[0] == 8 else np.zeros((2, 32)), bad)
+
+
+@pytest.mark.parametrize("test", [gain_test, column_test])
+@pytest.mark.parametrize("seed", range(4))
+def test_mean_over_all_labellings_of_either_model_is_at_most_one(test, seed):
+    rng = np.random.default_rng(seed)
+    a, b = rng.standard_t(2, size=(2, 6, 5))
+    b[:, 0] *= 20
+    orders = [list(p) for p in itertools.permutations(range(5))]
+    for means in ([test(a, b[:, p]) for p in orders], [test(a[:, p], b) for p in orders]):
+        assert math.fsum(math.exp(r.log_evalue) for r in means) / len(means) <= 1.0 + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mean_over_all_labellings_of_hidden_units_is_at_most_one(seed):
+    rng = np.random.default_rng(seed)
+    gate, up, other = rng.standard_t(2, size=(3, 8, 5))
+    orders = [list(p) for p in itertools.permutations(range(5))]
+    for flip in (False, True):
+        values = []
+        for p in orders:
+            x, y = (gate[:, p], up[:, p]) if flip else (gate, up)
+            z, w = (other, gate) if flip else (other[:, p], gate[:, p])
+            process, count = unit_tests([UnitFeatures(x, z), UnitFeatures(y, w, signed=False)], label_group="h")
+            values.append((math.exp(process.log_evalue), math.exp(count.log_evalue)))
+        assert math.fsum(v[0] for v in values) / len(values) <= 1.0 + 1e-9
+        assert math.fsum(v[1] for v in values) / len(values) <= 1.0 + 1e-9
 
 
 def _parts(seed, noise, *, signs=None, d=256, s=16):

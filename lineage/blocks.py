@@ -126,7 +126,7 @@ def _side(
         rows = [cells[(i, j) if name == "b" else (j, i)] for i in other]
         first = mine.block_groups[j]
         group = f"hidden:{name}:{mine.blocks[first].layer}"
-        scope = f"layer {mine.blocks[j].layer} of {name}, {rows[0][0].n} units, {len(rows)} layer(s) of the other"
+        scope = f"layer {mine.blocks[j].layer} of {name}, {rows[0][0].n} units"
         mixed = [mixture([row[m] for row in rows], log_weights, rows[0][m].method, scope) for m in range(len(rows[0]))]
         found = discounted(replace(r, label_group=group) for r in mixed)
         results.extend(found)

@@ -38,7 +38,7 @@ def gains(a: Signature, b: Signature) -> Finding:
     run("final-gain", outer, ", ".join(k[1] for k, _ in outer))
     inner = [(k, k) for k in _keys(a, b) if k[0] is not None]
     if a.n_layers == b.n_layers:
-        run("norm-gains", inner, f"{len(inner)} vectors, layers {_layers_of(inner)}")
+        run("norm-gains", inner, f"{len(inner)} vectors of {len({k[0] for k, _ in inner})} layers")
     map_free = _map_free_gains(a, b)
     if map_free is not None:
         results.append(map_free)
@@ -94,7 +94,3 @@ def _collect(results: list[TestResult], skipped: list[Skipped], tensor: str, tes
 
 def _keys(a: Signature, b: Signature) -> list[VectorKey]:
     return sorted(a.vectors.keys() & b.vectors.keys(), key=lambda k: (-1 if k[0] is None else k[0], k[1]))
-
-
-def _layers_of(pairs: Sequence[tuple[VectorKey, VectorKey]]) -> str:
-    return ", ".join(str(layer) for layer in sorted({k[0] for k, _ in pairs if k[0] is not None}))

@@ -117,7 +117,11 @@ def _tests(d: Mapping[str, Any]) -> RenderableType:
         )
         for t in d["tests"]
     ]
-    return table(("test", "labels", "n", "statistic", "p", "e", "floor", "", "scope"), rows, right=(2, 3, 4, 5, 6))
+    return table(
+        ("test", "labels", "n", "statistic", "p", "e", "floor", "status", "what was compared"),
+        rows,
+        right=(2, 3, 4, 5, 6),
+    )
 
 
 def _layers(d: Mapping[str, Any]) -> RenderableType:

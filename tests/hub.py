@@ -95,6 +95,8 @@ class _Handler(BaseHTTPRequestHandler):
     hub: Hub
     origin: str
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # small answers in several writes would wait 40 ms each
+    wbufsize = -1
 
     def log_message(self, *_: object) -> None:
         pass

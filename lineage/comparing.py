@@ -95,9 +95,12 @@ def compare(
         tell("reading", 1, 2)
         second = sign(source_b, key=options.row_key, max_bytes=options.max_bytes)
         tell("reading", 2, 2)
-        return compare_signed(
-            first, second, options, seconds_since=start, is_identical=lambda: _is_identical(source_a, source_b, options)
+        document = compare_signed(
+            first, second, options, is_identical=lambda: _is_identical(source_a, source_b, options)
         )
+        cost = run_entry([first.ref, second.ref], [source_a, source_b], time.perf_counter() - start)
+        document["record"]["run"] = cost
+        return document
 
 
 def compare_signed(
@@ -105,7 +108,6 @@ def compare_signed(
     b: Signature,
     options: CompareOptions,
     *,
-    seconds_since: float | None = None,
     is_identical: Callable[[], bool | None] = lambda: None,
 ) -> dict[str, Any]:
     """The document of one pair, from two signatures.
@@ -114,8 +116,6 @@ def compare_signed(
     ----------
     a, b : Signature
     options : CompareOptions
-    seconds_since : float, optional
-        `time.perf_counter` at the start, for the record.
     is_identical : callable
         Asked only when everything read agrees: compares all values, or returns None when it cannot.
 
@@ -135,8 +135,6 @@ def compare_signed(
         },
         inputs=[input_entry(a), input_entry(b)],
     )
-    if seconds_since is not None:
-        record.run.update(run_entry([a, b], time.perf_counter() - seconds_since))
     return _document(a, b, evidence, judged, options, record)
 
 

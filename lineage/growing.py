@@ -92,7 +92,9 @@ def tree(
         parameters={"alpha": options.alpha, "row_key": row_key_parameter(options.row_key)},
         inputs=[{**input_entry(m.signature), "id": m.id} for m in found.members],
     )
-    record.run.update(run_entry([m.signature for m in found.members], time.perf_counter() - start))
+    record.run.update(
+        run_entry([m.id for m in found.members], [m.signature for m in found.members], time.perf_counter() - start)
+    )
     return _document(found, options, record)
 
 

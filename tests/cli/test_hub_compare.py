@@ -5,8 +5,9 @@ import os
 import subprocess
 import sys
 
-import derive
 import pytest
+
+import derive
 from hub import Fault, Hub, Repo
 from nulls import ROOT
 

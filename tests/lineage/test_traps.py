@@ -1,12 +1,14 @@
 """Architectures nobody has named, and tables every model of a kind shares: no label test, never `related`."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from lineage.align import is_fixed_table, residual_axis
+from lineage.align import is_fixed_table, is_ramped_table, residual_axis
 from lineage.comparing import CompareOptions, compare_signed
+from lineage.signature import Table
 from nulls import signature_of
 from stats.axes import Axis
 
@@ -161,6 +163,43 @@ def test_row_norms_tell_the_tables_apart_also_in_16_bits(d):
     assert is_fixed_table(np.linalg.norm(fixed, axis=1))
     assert not is_fixed_table(np.linalg.norm(untrained, axis=1))
     assert is_fixed_table(np.zeros(64))
+
+
+@pytest.mark.parametrize("table", ["interleaved", "halves", "grid"])
+def test_tables_that_were_only_initialised_with_sines_are_refused(table):
+    """Trained afterwards, so that row norms differ: index and frequency are still tied in every such model."""
+    flat = sinusoids(64, 64)
+    start = {
+        "interleaved": flat,
+        "halves": np.concatenate([flat[:, 0::2], flat[:, 1::2]], axis=1),
+        "grid": sinusoids_2d(8, 64),
+    }[table]
+    signed = []
+    for seed in (0, 1):
+        rng = np.random.default_rng(seed)
+        trained = start * (1 + 0.2 * rng.normal(size=(start.shape[0], 1))) + 0.1 * rng.normal(size=start.shape)
+        signed.append(signature_of(vit(seed, trained.astype(np.float32)), str(seed)))
+        assert not is_fixed_table(signed[-1].tables["embed.position"].row_norms)
+        assert residual_axis(signed[-1]) is Axis.RESIDUAL_FIXED
+    assert compare_signed(*signed, CompareOptions())["verdict"] == "no-evidence"
+
+
+def test_smooth_learned_tables_are_not_refused():
+    """Learned tables are smooth too, but each dimension at a frequency of its own: 300 tables, hardly any refused."""
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        table = sinusoids(64, 64)[:, rng.permutation(64)] + 0.1 * rng.normal(size=(64, 64))
+        table *= 1 + 0.2 * rng.normal(size=(64, 1))
+        refused += is_ramped_table(Table("embed.position", 64, np.arange(64), table, np.linalg.norm(table, axis=1)))
+    assert refused <= 3
+
+
+def test_positions_that_are_not_in_the_file_may_be_sines_in_the_code():
+    rng = np.random.default_rng(0)
+    with_table = signature_of(vit(0, rng.normal(size=(17, 64)).astype(np.float32)), "a")
+    without = replace(with_table, tables={k: t for k, t in with_table.tables.items() if k != "embed.position"})
+    assert residual_axis(without) is Axis.UNKNOWN
 
 
 def test_learned_vit_pairs_are_tested_and_found():

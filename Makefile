@@ -25,7 +25,7 @@ demo: $(STAMP)   ## the main job on the shipped fixtures: pairs, then the family
 	$(BIN)/lineage tree --from fixtures/demo.txt
 
 test: $(STAMP)   ## fast suite
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(STAMP)  ## format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -14,12 +14,9 @@ from lineage.identity import same_values
 from lineage.plan import PUBLIC_KEY, RowKey
 from lineage.reading import sign
 from lineage.record import SCHEMA_VERSION, RunRecord, input_entry, row_key_parameter, run_entry
-from lineage.relation import Relation, relate
+from lineage.relation import Relation, identical, relate
 from lineage.signature import Signature
 from stats.combine import family_level
-
-_IDENTITY_LIMIT = 8 << 30
-"""Models up to this size are compared byte by byte once everything read agrees; larger ones need known hashes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +154,7 @@ def judge(
     """Verdict at the level used: only a valid test, or equality of everything, can say more than no-evidence."""
     rejects = evidence.log_pvalue <= math.log(options.level)
     if a.slices_digest == b.slices_digest and a.header_digest == b.header_digest and is_identical():
-        exact = {"compared": "every stored value"}
-        return Judgement("identical", Relation("identical", 1.0, steps=("identical",), details=exact), None)
+        return Judgement("identical", identical("every stored value"), None)
     if not evidence.is_testable:
         return Judgement("untestable", None, None)
     if not rejects:
@@ -177,8 +173,7 @@ def identity_of(a: str | ModelRef, b: str | ModelRef, options: CompareOptions) -
 
 
 def _is_identical(a: WeightSource, b: WeightSource, options: CompareOptions) -> bool | None:
-    limit = _IDENTITY_LIMIT if options.max_bytes is None else options.max_bytes
-    return same_values(a, b, max_bytes=limit)
+    return same_values(a, b, max_bytes=options.max_bytes)
 
 
 def _document(

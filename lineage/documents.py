@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lineage.relation import Relation
+from lineage.relation import EXACT, Relation
 from lineage.signature import Signature
 from stats.result import Skipped, TestResult
 
@@ -73,6 +73,7 @@ def direction_entry(relation: Relation | None) -> dict[str, Any]:
     return {
         "parent": None if log_odds == 0.0 else ("a" if log_odds > 0.0 else "b"),
         "probability": round(probability, 6),
+        "calibrated_on": dict(EXACT) if log_odds else {"population": "no signal: even odds", "n": 0, "ece": None},
         "signals": [{"name": s.name, "favours": s.favours, "log_odds": round(s.log_odds, 4)} for s in signals],
     }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lineage.align import residual_obstacle
 from lineage.blocks import hidden
 from lineage.finding import Finding, LayerFinding
+from lineage.likeness import likeness
 from lineage.rungs import gains, tables
 from lineage.signature import Signature
 from stats.combine import combine_evalues, log_floor_of
@@ -76,7 +77,7 @@ class Evidence:
     @property
     def is_testable(self) -> bool:
         """Whether any valid test could be run."""
-        return bool(self.results)
+        return any(r.exactness != "heuristic" for r in self.results)
 
 
 def gather(a: Signature, b: Signature) -> Evidence:
@@ -114,6 +115,8 @@ def gather(a: Signature, b: Signature) -> Evidence:
             continue
         findings.append(row.run(a, b))
     results = tuple(r for f in findings for r in f.results)
+    if not (a.architecture and b.architecture):
+        results += likeness(a.samples, b.samples)
     skipped.extend(s for f in findings for s in f.skipped)
     return Evidence(
         a=a.id,

@@ -91,7 +91,9 @@ class Component:
     ----------
     id : int
     roots : tuple of str
-        Most probable root; empty where none stands out.
+        Most probable root of each tree; among equals the most central one.
+    root_probabilities : tuple of float
+        Of each root, under a uniform prior: 1 / size where no signal speaks.
     members : tuple of str
         Ids, sorted.
     hidden_ancestor : str or None
@@ -100,6 +102,7 @@ class Component:
 
     id: int
     roots: tuple[str, ...]
+    root_probabilities: tuple[float, ...]
     members: tuple[str, ...]
     hidden_ancestor: str | None = None
 

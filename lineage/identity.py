@@ -4,6 +4,10 @@ import numpy as np
 
 from crawl import TensorRef, WeightSource
 
+_LOCAL_LIMIT = 8 << 30
+_REMOTE_LIMIT = 64 << 20
+"""Largest model that is read whole by default: eight gigabytes from a disk, 64 megabytes over the network."""
+
 _BLOCK_BYTES = 1 << 22
 """Four megabytes a block: large enough for full disk speed, small enough for any machine."""
 
@@ -16,7 +20,8 @@ def same_values(a: WeightSource, b: WeightSource, *, max_bytes: int | None = Non
     a, b : WeightSource
         Opened models.
     max_bytes : int, optional
-        Give up when one model is larger than this.
+        Most bytes read of one model, those it has read already included; by default eight gigabytes of a local
+        model and 64 megabytes of a remote one.
 
     Returns
     -------
@@ -33,9 +38,15 @@ def same_values(a: WeightSource, b: WeightSource, *, max_bytes: int | None = Non
     hashes = a.content_hashes(), b.content_hashes()
     if all(hashes) and sorted(hashes[0].values()) == sorted(hashes[1].values()):
         return True
-    if max_bytes is not None and any(_size(s) > max_bytes for s in (a, b)):
+    if not all(_affords(s, max_bytes) for s in (a, b)):
         return None
     return all(_same_tensor(a, a.tensors[name], b, b.tensors[name]) for name in sorted(a.tensors))
+
+
+def _affords(source: WeightSource, max_bytes: int | None) -> bool:
+    if max_bytes is not None:
+        return source.bytes_read + _size(source) <= max_bytes
+    return _size(source) <= (_REMOTE_LIMIT if source.ref.scheme == "hub" else _LOCAL_LIMIT)
 
 
 def _size(source: WeightSource) -> int:

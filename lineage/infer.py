@@ -1,7 +1,8 @@
 """From pairs to one rooted tree per family: topology first, direction second.
 
 A minimum spanning tree on squared distances over one common tensor set, then the posterior of every rooting from
-the direction evidence on its edges under a uniform prior on the root. A first version behind a stable interface:
+the direction evidence on its edges. The shape of a tree alone directs nothing: the share of nodes on a side, which a
+uniform prior on the root would turn into a probability, is divided out. A first version behind a stable interface:
 `infer_component` takes measured links and returns edges with probabilities.
 """
 
@@ -71,15 +72,16 @@ class RootedTree:
 
     @property
     def root(self) -> str:
-        """The most central root: the one that agrees with most of the directions; ties by id."""
-        return min(self.root_probability, key=lambda i: (-self._agreement(i), i))
+        """The most probable root; among equals the one nearest to all others, then by id."""
+        best = max(self.root_probability.values())
+        near = [i for i, p in self.root_probability.items() if p >= best * (1.0 - 1e-9)]
+        return min(near, key=lambda i: (self._depth(i), i))
 
-    def _agreement(self, root: str) -> float:
-        oriented = orient(root, [r.link for r in self.links])
-        score = 0.0
-        for r in self.links:
-            score += math.log(max(r.a_is_parent if oriented[r.link.a, r.link.b] else 1.0 - r.a_is_parent, 1e-12))
-        return score
+    def _depth(self, root: str) -> int:
+        """Sum over all links of the nodes behind them, seen from a root: smallest at the centre."""
+        links = [r.link for r in self.links]
+        away = orient(root, links)
+        return sum(len(_side_of(k.b if away[k.a, k.b] else k.a, k, links)) for k in links)
 
 
 def infer_component(members: Sequence[str], links: Sequence[Link]) -> RootedTree:
@@ -99,11 +101,17 @@ def infer_component(members: Sequence[str], links: Sequence[Link]) -> RootedTree
     Notes
     -----
     Squared distances add along a path when successive updates are orthogonal (arXiv 2405.18432 works on plain
-    distances, which do not). P(root = r) is proportional to exp(sum of log-odds of edges oriented away from r);
-    P(a is parent) sums it over the side of a. Without any evidence that is the share of nodes on a's side.
+    distances, which do not). Mechanical copies are taken out first and hung below their source: rounding noise would
+    put them between it and its kin. P(root = r) is proportional to exp(sum of log-odds of edges oriented away from r);
+    P(a is parent) sums it over the side of a, and the odds of that sum under no evidence are divided out: without any
+    signal it is one half.
     Cost: O(m^2 log m) for m members.
     """
-    tree = _spanning_tree(members, [k for k in links if k.is_descent])
+    descent = [k for k in links if k.is_descent]
+    copies = copies_of(descent)
+    core = [k for k in descent if k.a not in copies and k.b not in copies]
+    trunk = _spanning_tree(members, core)
+    tree = sorted([*trunk, *copies.values()], key=lambda k: (k.a, k.b))
     scores = dict.fromkeys(members, 0.0)
     sides: dict[tuple[str, str], set[str]] = {}
     for link in tree:
@@ -112,10 +120,18 @@ def infer_component(members: Sequence[str], links: Sequence[Link]) -> RootedTree
         for r in members:
             scores[r] += 0.5 * link.log_odds * (1.0 if r in side else -1.0)
     posterior = _softmax(scores)
-    rooted = [RootedLink(k, math.fsum(posterior[r] for r in sorted(sides[k.a, k.b]))) for k in tree]
+    rooted = [RootedLink(k, _told_by_evidence(sides[k.a, k.b], posterior)) for k in tree]
     squared = {(k.a, k.b): k.distance for k in links} | {(k.b, k.a): k.distance for k in links}
-    rooted = [replace(r, belongs=_attachment(r.link, tree, squared)) for r in rooted]
+    rooted = [replace(r, belongs=_attachment(r.link, trunk, squared)) if r.link in trunk else r for r in rooted]
     return RootedTree(tuple(rooted), posterior)
+
+
+def _told_by_evidence(side: set[str], posterior: Mapping[str, float]) -> float:
+    """Probability that the root lies on a side, at even prior odds: posterior odds over those of the uniform root."""
+    inside = math.fsum(posterior[r] for r in sorted(side))
+    outside = math.fsum(posterior[r] for r in sorted(set(posterior) - side))
+    inside, outside = inside / len(side), outside / (len(posterior) - len(side))
+    return inside / (inside + outside)
 
 
 def _attachment(link: Link, tree: Sequence[Link], squared: Mapping[tuple[str, str], float]) -> float:
@@ -138,6 +154,20 @@ def _attachment(link: Link, tree: Sequence[Link], squared: Mapping[tuple[str, st
             blur = UPDATE_COSINE * math.sqrt(near / step)
             probability = min(probability, 1.0 / (1.0 + math.exp(-min(50.0, max(-50.0, (t - 0.5) / max(blur, 1e-9))))))
     return probability
+
+
+def copies_of(links: Sequence[Link]) -> dict[str, Link]:
+    """Each mechanical copy (a cast) with the link to what it was made from; where neither is, the larger id."""
+    found: dict[str, Link] = {}
+    for link in sorted((k for k in links if k.kind == "cast"), key=lambda k: (-abs(k.log_odds), k.a, k.b)):
+        source, copy = (link.a, link.b) if link.log_odds >= 0.0 else (link.b, link.a)
+        above = source
+        while above in found and above != copy:
+            step = found[above]
+            above = step.a if step.b == above else step.b
+        if copy not in found and above != copy:
+            found[copy] = link
+    return found
 
 
 def orient(root: str, tree: Sequence[Link]) -> dict[tuple[str, str], bool]:

@@ -1,5 +1,6 @@
 """Many pairs from one file: every model is read once, every line is answered in order."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from lineage.comparing import CompareOptions, compare_signed, identity_of
 from lineage.documents import error_entry
 from lineage.errors import UsageError
 from lineage.reading import sign
-from lineage.record import SCHEMA_VERSION
+from lineage.record import SCHEMA_VERSION, run_entry
 from lineage.signature import Signature
 
 Pair = tuple[str, str]
@@ -86,10 +87,13 @@ def _one(a: str, b: str, options: CompareOptions, cache: dict[str, Signature | C
         if isinstance(found, CrawlError):
             return {**head, "schema_version": SCHEMA_VERSION, "error": error_entry(found)}
     first, second = (s for s in signatures if isinstance(s, Signature))
+    start = time.perf_counter()
     try:
-        return {**head, **compare_signed(first, second, options, is_identical=identity_of(a, b, options))}
+        document = compare_signed(first, second, options, is_identical=identity_of(a, b, options))
     except CrawlError as error:
         return {**head, "schema_version": SCHEMA_VERSION, "error": error_entry(error)}
+    document["record"]["run"] = run_entry([first.ref, second.ref], [first, second], time.perf_counter() - start)
+    return {**head, **document}
 
 
 def _signature(ref: str, options: CompareOptions, cache: dict[str, Signature | CrawlError]) -> Signature | CrawlError:

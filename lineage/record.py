@@ -14,7 +14,7 @@ SCHEMA_VERSION = 1
 """Rises when a field of a document changes its name or meaning; added fields do not raise it."""
 
 DISTRIBUTION = "lineage-forensics"
-_LIBRARIES = ("numpy", "numba", "scipy", "ml-dtypes")
+_LIBRARIES = ("numpy", "numba", "ml-dtypes", "huggingface-hub")
 
 
 @dataclass(slots=True)

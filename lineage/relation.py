@@ -80,7 +80,12 @@ class Relation:
         return self.kind != "shared-init"
 
 
-_EXACT: Mapping[str, Any] = {"population": "exact comparison, no population needed", "n": 0, "ece": 0.0}
+EXACT: Mapping[str, Any] = {"population": "exact comparison, no population needed", "n": 0, "ece": 0.0}
+
+
+def identical(compared: str) -> Relation:
+    """Equal values in one dtype, with what was compared."""
+    return Relation("identical", 1.0, steps=("identical",), details={"compared": compared}, calibrated_on=EXACT)
 
 
 def relate(a: Signature, b: Signature) -> Relation:
@@ -98,9 +103,7 @@ def relate(a: Signature, b: Signature) -> Relation:
         the shares measured on the trained fixtures. Two checkpoints in one dtype give no direction.
     """
     if is_equal(a, b) and a.dtype == b.dtype:
-        return Relation(
-            "identical", 1.0, steps=("identical",), details={"compared": "every value read"}, calibrated_on=_EXACT
-        )
+        return identical("every value read")
     forward, backward = is_cast(a, b), is_cast(b, a)
     if a.dtype != b.dtype and (forward or backward):
         return Relation(
@@ -109,7 +112,7 @@ def relate(a: Signature, b: Signature) -> Relation:
             steps=("cast",),
             signals=_cast_signals(a, b, forward=forward, backward=backward),
             details={"from": a.dtype, "to": b.dtype},
-            calibrated_on=_EXACT,
+            calibrated_on=EXACT,
         )
     change = measure_change(a, b)
     return _statistical(change, _details(change))

@@ -96,6 +96,8 @@ class Signature:
         Embedding-like tables.
     census : mapping of str to float64 array
         A few rows of every matrix of the chosen layers, by role; only describes, never tests.
+    samples : mapping of str to float64 array
+        For an unknown architecture, a few rows of its tensors by name; never tested.
     skipped : tuple of Skipped
         What could not be read, and why.
     header_digest, slices_digest : str
@@ -117,6 +119,7 @@ class Signature:
     block_groups: tuple[int, ...]
     tables: Mapping[str, Table]
     census: Mapping[str, Float64Array]
+    samples: Mapping[str, Float64Array]
     skipped: tuple[Skipped, ...]
     header_digest: str
     slices_digest: str

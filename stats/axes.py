@@ -47,12 +47,27 @@ _REFUSED: dict[Axis, str] = {
 
 
 def is_exchangeable(axis: Axis) -> bool:
-    """Whether training treats the units of this axis alike, so that their labels are random."""
+    """Whether training treats the units of this axis alike, so that their labels are random.
+
+    Parameters
+    ----------
+    axis : Axis
+        What an architecture reader has named the axis.
+
+    Returns
+    -------
+    bool
+    """
     return axis not in _REFUSED
 
 
 def require_exchangeable(axis: Axis) -> None:
     """Refuse a label test on an axis whose labels mean something.
+
+    Parameters
+    ----------
+    axis : Axis
+        What an architecture reader has named the axis.
 
     Raises
     ------

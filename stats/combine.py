@@ -39,7 +39,18 @@ def combine_evalues(results: Sequence[TestResult]) -> float:
 
 
 def log_floor_of(results: Sequence[TestResult]) -> float:
-    """Lowest log p-value the combination could reach: the sum over groups of the deepest floor in each."""
+    """Lowest log p-value the combination could reach: the sum over groups of the deepest floor in each.
+
+    Parameters
+    ----------
+    results : sequence of TestResult
+        Tests without a log_evalue are left out.
+
+    Returns
+    -------
+    float
+        Natural log, <= 0.
+    """
     floors: dict[str, float] = {}
     for result in results:
         if result.log_evalue is not None:
@@ -80,7 +91,24 @@ def ebh(log_evalues: Float64Array, alpha: float) -> np.ndarray[tuple[int], np.dt
 
 
 def family_level(alpha: float, family_size: int) -> float:
-    """Level of one test so that the family-wise error over `family_size` tests is at most alpha (Bonferroni)."""
-    if not 0.0 < alpha < 1.0 or family_size < 1:
-        raise ValueError(f"need 0 < alpha < 1 and a family of at least one, got {alpha} and {family_size}")
-    return alpha / family_size
+    """Level of one test so that the family-wise error over a family is at most alpha (Bonferroni).
+
+    Parameters
+    ----------
+    alpha : float
+        Family-wise level in (0, 1).
+    family_size : int
+        Tests in the family; 0 and 1 both leave alpha as it is.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        alpha lies outside (0, 1) or the family is negative.
+    """
+    if not 0.0 < alpha < 1.0 or family_size < 0:
+        raise ValueError(f"need 0 < alpha < 1 and a family of no negative size, got {alpha} and {family_size}")
+    return alpha / max(1, family_size)

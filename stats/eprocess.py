@@ -12,7 +12,7 @@ from stats.kernels.reveal import reveal
 from stats.tails import log_factorial
 
 N_BETAS = 8
-"""Eight inverse temperatures a factor 2 (cosines) or 4 (gaps) apart span the useful range; see beta_grid."""
+"""Eight inverse temperatures a factor 2 (cosines) or 4 (gaps) apart span the useful range; see cosine_grid and gap_grid."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ _MAX_UNITS = 512
 """Longer axes are thinned by a fixed stride: tau costs O(n^2), and 512 units decide any real ramp."""
 
 LOG_GATE_DISCOUNT = math.log1p(1e-3)
-"""Paid by every e-value behind a gate that looks at labels: E[e; gate open] + P(gate shut) <= 1 + 1e-3 when at most
-four norms and six pairs of blocks are asked about per label group, each answering by chance once in 10,000."""
+"""Paid by every e-value behind a gate that looks at labels: E[e; gate open] + P(gate shut) <= 1 + 1e-3, when a label
+group is asked at most ten such questions, each answered by chance once in 10,000: norms of units, copies among the
+blocks of one model, and ramps in seven parts of a position table."""
 
 
 def is_sorted_pair(norms_a: ArrayLike, norms_b: ArrayLike) -> bool:

@@ -53,7 +53,7 @@ def gain_test(
     -----
     Null: `_NULL` above. Each vector is standardised by its own median and absolute deviation, so an affine change
     (gain stored minus one, a global scale) is undone. Score: -sum_k min((z_a - z_b)^2, 25) / 2; the permutation
-    e-process mixes over sigma from 2 to 2^-7.
+    e-process mixes over sigma from 2 to 2^-6.
     Cost: O(k d window).
 
     References

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from lineage.cli.compare import command as compare_command
-from lineage.cli.errors import report_error
+from lineage.cli.errors import report_error, report_usage
 from lineage.cli.options import print_version
 from lineage.cli.tree import command as tree_command
 
@@ -33,9 +33,11 @@ def _options(
 
 def main() -> None:
     """Run the console script; known failures become one sentence and the documented exit code."""
+    as_json = "--json" in sys.argv
     try:
-        app()
+        code = app(standalone_mode=False)
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:  # noqa: BLE001 - the table decides: what it does not know is raised again
-        sys.exit(report_error(error, as_json="--json" in sys.argv))
+    except Exception as error:  # noqa: BLE001 - the tables decide: what they do not know is raised again
+        sys.exit(report_usage(error, as_json=as_json) or report_error(error, as_json=as_json))
+    sys.exit(code if isinstance(code, int) else 0)

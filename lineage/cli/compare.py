@@ -43,7 +43,7 @@ def command(
     seed: SeedOption = 0,
 ) -> None:
     """Test whether models A and B share weights: a valid p-value, the kind of relation, its direction, which layers."""
-    _check(a, b, pairs, require)
+    _check(a, b, pairs, require, output)
     from lineage.comparing import CompareOptions, compare
     from lineage.plan import PUBLIC_KEY, load_row_key
     from lineage.report import compare_text
@@ -59,13 +59,15 @@ def command(
     raise typer.Exit(_code(document, require))
 
 
-def _check(a: str | None, b: str | None, pairs: str | None, require: str | None) -> None:
+def _check(a: str | None, b: str | None, pairs: str | None, require: str | None, output: list[str] | None) -> None:
     if require not in {None, "related", "identical"}:
         raise typer.BadParameter("give related or identical", param_hint="--require")
     if pairs is None and (a is None or b is None):
         raise typer.BadParameter("name two models, or a file with --pairs", param_hint="A B")
     if pairs is not None and a is not None:
         raise typer.BadParameter("--pairs takes the models from its file", param_hint="A B")
+    if pairs is not None and output:
+        raise typer.BadParameter("--pairs writes JSON Lines on stdout only", param_hint="--output")
 
 
 def _code(document: Any, require: str | None) -> int:
@@ -89,7 +91,8 @@ def _run_pairs(source: str, options: Any, *, quiet: bool, verbose: bool, require
     worst = 0
     with progress_bar(quiet=quiet, verbose=verbose) as tell:
         for document in compare_pairs(parse_pairs(text, source), options, tell):
-            write_line(document)
+            if not quiet:
+                write_line(document)
             code = OPERATIONAL if "error" in document else _code(document, require)
             worst = OPERATIONAL if OPERATIONAL in {code, worst} else max(worst, code)
     return worst

@@ -67,11 +67,12 @@ class _View:
         title = f"Family {component['id'] + 1}, {component['size']} models"
         drawn: list[RenderableType] = [title]
         seen: set[str] = set()
-        for root in component["roots"]:
+        for root, sure in zip(component["roots"], component["root_probabilities"], strict=True):
             node = self.nodes[root]
+            told = "" if sure >= 0.5 else "  (root undetermined, drawn from the centre)"
             top = Tree(
                 Text(
-                    f"{safe(root)}{self.copies(root)}  [{node['architecture']}, {node['parameters']:,} parameters, {node['dtype']}]"
+                    f"{safe(root)}{self.copies(root)}  [{node['architecture']}, {node['parameters']:,} parameters, {node['dtype']}]{told}"
                 )
             )
             seen.add(root)

@@ -189,6 +189,29 @@ def test_usage_errors_exit_2(args):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["compare", "x", "--json"],
+        ["compare", "a", "b", "--alpha", "2", "--json"],
+        ["tree", "--json"],
+        ["compare", "--pairs", "f", "-o", "json", "--json"],
+        ["tree", "--nonsense", "--json"],
+    ],
+)
+def test_usage_errors_are_documents_under_json(args):
+    done = run(*args)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["kind"] == "usage"
+    assert done.stderr == ""
+
+
+def test_quiet_pairs_print_nothing(tmp_path):
+    (tmp_path / "pairs.txt").write_text(f"{ZOO / 'micro-00'} {ZOO / 'micro-01'}\n")
+    done = run("compare", "--pairs", tmp_path / "pairs.txt", "--quiet", "--require", "related")
+    assert (done.returncode, done.stdout, done.stderr) == (4, "", "")
+
+
 def test_outputs_are_written_whole(tmp_path):
     path = tmp_path / "out.json"
     done = run(

@@ -134,7 +134,19 @@ def test_unknown_architectures_are_untestable_even_when_related(kind):
     document = compare_signed(signature_of(model, "a"), signature_of(child, "b"), CompareOptions())
     assert document["verdict"] == "untestable"
     assert document["a"]["architecture"] is None
-    assert document["tests"] == []
+    assert {t["exactness"] for t in document["tests"]} == {"heuristic"}
+    assert {t["log10_p"] for t in document["tests"]} == {0.0}
+    cosine = next(t["statistic"] for t in document["tests"] if t["method"] == "tensor-cosine")
+    assert cosine > 0.99
+
+
+@pytest.mark.parametrize("kind", ["rwkv", "whisper", "mae"])
+def test_equal_buffers_do_not_count_as_likeness(kind):
+    a, b = (signature_of(MAKERS[kind](s), str(s)) for s in (0, 1))
+    document = compare_signed(a, b, CompareOptions())
+    found = {t["method"]: t["statistic"] for t in document["tests"]}
+    assert found["tensor-equality"] == 0.0
+    assert abs(found["tensor-cosine"]) < 0.2
 
 
 def test_unknown_but_identical_is_identical(tmp_path):

@@ -117,7 +117,8 @@ def test_ebh_controls_false_discoveries_under_dependence():
 def test_family_level():
     assert family_level(1e-6, 4) == 2.5e-7
     with pytest.raises(ValueError, match="family"):
-        family_level(1e-6, 0)
+        family_level(1e-6, -1)
+    assert family_level(1e-6, 0) == 1e-6
 
 
 # --- tails -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,162 @@
+"""Families from tested pairs: one graph of nodes, directed edges and links that stay open."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from lineage.distances import family_distances
+from lineage.evidence import Evidence
+from lineage.graph import Component, Edge, LineageGraph, Node, Unresolved, connected_components
+from lineage.infer import OPEN_BAND, Link, RootedTree, infer_component
+from lineage.members import Member
+from lineage.relation import Relation, relate
+
+
+def family_graph(
+    members: Sequence[Member],
+    distinct: Sequence[Member],
+    duplicate_of: Mapping[str, str],
+    groups: Sequence[Sequence[str]],
+    related: Mapping[tuple[str, str], Evidence],
+) -> LineageGraph:
+    """Nodes, edges, open links and families.
+
+    Parameters
+    ----------
+    members, distinct : sequence of Member
+        All inputs, and those that are not copies of another.
+    duplicate_of : mapping of str to str
+        Id of a copy to the id it is a copy of.
+    groups : sequence of sequence of str
+        Connected components of the distinct ones.
+    related : mapping of (str, str) to Evidence
+        Every pair the tests reject.
+
+    Returns
+    -------
+    LineageGraph
+    """
+    by_id = {m.id: m for m in distinct}
+    component_of = {i: n for n, group in enumerate(groups) for i in group}
+    edges: list[Edge] = []
+    unresolved: list[Unresolved] = []
+    components: list[Component] = []
+    for number, group in enumerate(groups):
+        roots = _infer_group([by_id[i] for i in group], related, edges, unresolved)
+        names, probabilities = tuple(r for r, _ in roots), tuple(p for _, p in roots)
+        components.append(Component(number, names, probabilities, tuple(group)))
+    nodes = tuple(_node(m, component_of[duplicate_of.get(m.id, m.id)], duplicate_of.get(m.id)) for m in members)
+    return LineageGraph(
+        nodes,
+        tuple(sorted(edges, key=lambda e: (e.parent, e.child))),
+        tuple(components),
+        tuple(sorted(unresolved, key=lambda u: (u.a, u.b))),
+    )
+
+
+def _infer_group(
+    members: Sequence[Member],
+    related: Mapping[tuple[str, str], Evidence],
+    edges: list[Edge],
+    unresolved: list[Unresolved],
+) -> list[tuple[str, float]]:
+    """Trees of one family: one per group joined by descent; common starts between groups stay unresolved."""
+    if len(members) == 1:
+        return [(members[0].id, 1.0)]
+    links = _links(members, related)
+    ids = [m.id for m in members]
+    roots = []
+    for part in connected_components(ids, [(k.a, k.b) for k in links if k.is_descent]):
+        inside = [k for k in links if k.a in part and k.b in part]
+        if len(part) == 1:
+            roots.append((part[0], 1.0))
+            continue
+        rooted = infer_component(part, inside)
+        settled = _settle(rooted, unresolved)
+        unresolved.extend(_siblings(settled, inside))
+        edges.extend(settled)
+        roots.append((rooted.root, rooted.root_probability[rooted.root]))
+    unresolved.extend(Unresolved(k.a, k.b, k.kind, k.log_pvalue, "shared-init") for k in links if not k.is_descent)
+    return roots
+
+
+def _links(members: Sequence[Member], related: Mapping[tuple[str, str], Evidence]) -> list[Link]:
+    distances = family_distances([m.signature for m in members])
+    links = []
+    for (i, a), (j, b) in combinations(enumerate(members), 2):
+        evidence = related.get((a.id, b.id))
+        if evidence is None:
+            continue
+        relation = relate(a.signature, b.signature)
+        links.append(
+            Link(
+                a=a.id,
+                b=b.id,
+                distance=float(distances[i, j]),
+                log_odds=relation.log_odds,
+                kind=relation.kind,
+                is_descent=relation.is_descent,
+                log_pvalue=evidence.log_pvalue,
+                exactness="exact",
+                evidence=_edge_evidence(relation, float(distances[i, j])),
+            )
+        )
+    return links
+
+
+def _edge_evidence(relation: Relation, distance: float) -> dict[str, Any]:
+    return {
+        "squared_distance": round(distance, 9) if math.isfinite(distance) else None,
+        "kind_probability": round(relation.probability, 4),
+        "relative_change": relation.details.get("relative_change"),
+        "signals": [{"name": s.name, "log_odds": round(s.log_odds, 4)} for s in relation.signals],
+    }
+
+
+def _settle(rooted: RootedTree, unresolved: list[Unresolved]) -> list[Edge]:
+    """Directed links become edges; those inside the open band stay unresolved."""
+    edges = []
+    for item in rooted.links:
+        link, forward = item.link, item.a_is_parent
+        if OPEN_BAND[0] <= forward <= OPEN_BAND[1]:
+            unresolved.append(Unresolved(link.a, link.b, link.kind, link.log_pvalue, "direction-undetermined"))
+            continue
+        parent, child, sure = (link.a, link.b, forward) if forward > 0.5 else (link.b, link.a, 1.0 - forward)
+        edges.append(
+            Edge(
+                parent,
+                child,
+                link.kind,
+                sure * item.belongs,
+                sure,
+                link.log_pvalue,
+                link.exactness,
+                evidence=link.evidence,
+            )
+        )
+    return edges
+
+
+def _siblings(edges: Sequence[Edge], links: Sequence[Link]) -> list[Unresolved]:
+    """Related pairs that the tree shows to be children of one parent."""
+    parent_of = {e.child: e.parent for e in edges}
+    return [
+        Unresolved(k.a, k.b, "sibling", k.log_pvalue, "sibling")
+        for k in links
+        if k.is_descent and k.a in parent_of and parent_of[k.a] == parent_of.get(k.b)
+    ]
+
+
+def _node(member: Member, component: int, twin: str | None) -> Node:
+    s = member.signature
+    return Node(
+        member.id,
+        str(member.ref),
+        component,
+        s.architecture.name if s.architecture else None,
+        s.n_parameters,
+        s.dtype,
+        member.declared,
+        twin,
+    )

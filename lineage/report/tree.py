@@ -17,14 +17,14 @@ def tree_text(document: Mapping[str, Any], *, colour: bool = False) -> str:
     alone = [c["roots"][0] for c in document["components"] if c["size"] == 1]
     parts: list[RenderableType] = [_headline(document, len(families), len(alone))]
     view = _View(document)
-    for component in families:
-        parts += ["", *view.family(component)]
+    for number, component in enumerate(families, start=1):
+        parts += ["", *view.family(component, number)]
     if alone:
         parts += ["", f"On their own ({len(alone)}): no test linked them to anything here"]
         parts += [f"  {safe(name)}{view.copies(name)}" for name in alone]
     siblings = sum(u["reason"] == "sibling" for u in document["unresolved"])
-    if len(document["unresolved"]) > siblings:
-        parts += ["", "Linked, but not as parent and child", _unresolved(document)]
+    if any(u["reason"] == "shared-init" for u in document["unresolved"]):
+        parts += ["", "A common start, no evidence of descent", _unresolved(document)]
     if siblings:
         parts += ["", f"{siblings} further related pair(s) are children of one parent in the trees above."]
     if document["skipped"]:
@@ -62,14 +62,14 @@ class _View:
         twins = self.twins.get(name, [])
         return f"  (identical: {', '.join(safe(t) for t in twins)})" if twins else ""
 
-    def family(self, component: Mapping[str, Any]) -> list[RenderableType]:
+    def family(self, component: Mapping[str, Any], number: int) -> list[RenderableType]:
         """One drawing per root of a family."""
-        title = f"Family {component['id'] + 1}, {component['size']} models"
+        title = f"Family {number}, {component['size']} models"
         drawn: list[RenderableType] = [title]
         seen: set[str] = set()
         for root, sure in zip(component["roots"], component["root_probabilities"], strict=True):
             node = self.nodes[root]
-            told = "" if sure >= 0.5 else "  (root undetermined, drawn from the centre)"
+            told = "" if sure > 0.5 else "  (root undetermined, drawn from the centre)"
             top = Tree(
                 Text(
                     f"{safe(root)}{self.copies(root)}  [{node['architecture']}, {node['parameters']:,} parameters, {node['dtype']}]{told}"
@@ -107,7 +107,7 @@ def _unresolved(d: Mapping[str, Any]) -> RenderableType:
     rows = [
         (u["a"], u["b"], u["kind"], power_of_ten(u["log10_p"]), u["reason"])
         for u in d["unresolved"]
-        if u["reason"] != "sibling"
+        if u["reason"] == "shared-init"
     ]
     return table(("model", "model", "kind", "p", "why not an edge"), rows, right=(3,))
 

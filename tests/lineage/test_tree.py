@@ -292,7 +292,7 @@ def test_the_drawing_names_every_model_once(whole):
     for node in whole["nodes"]:
         if whole["components"][node["component"]]["size"] > 1:
             drawn = [
-                line for line in text.split("Linked, but not")[0].splitlines() if f"{short(node['id'])} " in f"{line} "
+                line for line in text.split("A common start")[0].splitlines() if f"{short(node['id'])} " in f"{line} "
             ]
             assert len(drawn) >= 1
     assert "On their own" in text

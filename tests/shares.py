@@ -6,6 +6,7 @@ from itertools import combinations
 
 import derive
 from lineage.change import measure_change
+from lineage.comparing import CompareOptions, compare_signed
 from lineage.relation import KIND_COUNTS, band_of
 from nulls import ROOT, signature_of
 
@@ -57,6 +58,27 @@ def band_counts() -> dict[str, Counter]:
     return found
 
 
+def verdict_table() -> str:
+    """Markdown: verdicts on every pair of trained models of the zoo, the micro-runs apart."""
+    found: dict[str, list[dict]] = defaultdict(list)
+    signed = {n: signature_of(derive.load(ZOO / n), n) for n, m in truth().items() if m["kind"] != "micro"}
+    for a, b, relation in pairs():
+        group = relation if relation in {"independent", "sibling", "shared-init"} else "descent"
+        found[group].append(compare_signed(signed[a], signed[b], CompareOptions()))
+    lines = [
+        "\n## Pairs of the trained fixtures\n",
+        "| true relation | pairs | related | no-evidence | untestable | smallest log10 p | largest log10 p |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for group, documents in sorted(found.items()):
+        verdicts = Counter(d["verdict"] for d in documents)
+        values = [d["log10_p"] for d in documents]
+        counts = " | ".join(str(verdicts[v]) for v in ("related", "no-evidence", "untestable"))
+        lines.append(f"| {group} | {len(documents)} | {counts} | {min(values):.2f} | {max(values):.2f} |")
+    most = max(s.bytes_read for s in signed.values())
+    return "\n".join(lines) + f"\n\nMost bytes read of one model: {most:,}.\n"
+
+
 def table() -> str:
     """Markdown: the counts behind the probabilities of `relation`."""
     lines = ["\n## Kinds by band on the fixture zoo\n", "| band | true kinds | counted in the code |", "|---|---|---|"]
@@ -64,4 +86,10 @@ def table() -> str:
         told = ", ".join(f"{k} {n}" for k, n in sorted(counts.items()))
         used = ", ".join(f"{k} {n}" for k, n in sorted(KIND_COUNTS[band].items()))
         lines.append(f"| {band} | {told} | {used} |")
-    return "\n".join(lines) + "\n"
+    return verdict_table() + "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(table())

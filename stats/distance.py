@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stats.arrays import as_vector
-from stats.kernels.moments import paired_sums
+from stats.arrays import Float64Array, as_vector
 
 _CHUNK = 4096
 """Elements per partial sum; see the determinism decision in docs/adr."""
@@ -85,6 +84,12 @@ def pair_sums(a: ArrayLike, b: ArrayLike) -> PairSums:
     first, second = np.asarray(a), np.asarray(b)
     if first.shape != second.shape:
         raise ValueError(f"a and b must have one shape, got {first.shape} and {second.shape}")
-    out = np.zeros(5)
-    paired_sums(as_vector(first.ravel(), "a"), as_vector(second.ravel(), "b"), _CHUNK, out)
-    return PairSums(float(out[0]), float(out[1]), float(out[2]), float(out[3]), int(out[4]), first.size)
+    x, y = _chunks(as_vector(first.ravel(), "a")), _chunks(as_vector(second.ravel(), "b"))
+    gap = x - y
+    aa, bb, ab, dd = (math.fsum(np.sum(u * v, axis=1)) for u, v in ((x, x), (y, y), (x, y), (gap, gap)))
+    return PairSums(aa, bb, ab, dd, int(np.count_nonzero(x == y)) - (x.size - first.size), first.size)
+
+
+def _chunks(vector: Float64Array) -> Float64Array:
+    """A vector as rows of one chunk each, the last one filled up with zeros."""
+    return np.pad(vector, (0, -vector.size % _CHUNK)).reshape(-1, _CHUNK)

@@ -1,7 +1,7 @@
 """The permutation e-process: an exact, anytime-valid test from any score between units."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,12 @@ from stats.tails import log_factorial
 
 N_BETAS = 8
 """Eight inverse temperatures a factor 2 (cosines) or 4 (gaps) apart span the useful range; see cosine_grid and gap_grid."""
+
+_BATCH = 1 << 18
+"""Scores handled at once in plain numpy (2 MB): beyond, the compiled loop wins back what loading it costs."""
+
+_SMALLEST = 1e-280
+"""Floor of a weight: a candidate is never impossible, only 280 decades away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,22 +126,15 @@ def permutation_eprocess(
     >>> bool(process.log_evalue > 10), bool(process.log_pvalue >= process.log_floor)
     (True, True)
     """
-    log_prior = np.full(N_BETAS + 1, -math.log(2.0 * N_BETAS))
-    log_prior[0] = -math.log(2.0)
-    log_e = np.zeros(N_BETAS + 1)
-    parts: list[Float64Array] = []
     log_labels = 0.0
-    for window in windows:
-        score = as_matrix(window, "scores")
-        queries, candidates = score.shape
-        order = _check_truth(truth, queries, candidates)
-        trajectory = np.empty(queries)
-        reveal(score, order, grid.smallest, grid.squarings, log_prior, log_e, trajectory)
-        parts.append(trajectory)
-        log_labels += log_factorial(candidates) - log_factorial(candidates - queries)
-    joined = np.concatenate(parts) if parts else np.zeros(0)
-    final = float(joined[-1]) if joined.size else 0.0
-    return EProcess(log_evalue=final, trajectory=joined, log_floor=-log_labels, n=joined.size)
+    factors: list[Float64Array] = []
+    for batch in _batches(windows, truth):
+        _, queries, candidates = batch.shape
+        factors.append(_log_factors(batch, grid))
+        log_labels += batch.shape[0] * (log_factorial(candidates) - log_factorial(candidates - queries))
+    trajectory = _mixtures(np.concatenate(factors)) if factors else np.zeros(0)
+    final = float(trajectory[-1]) if trajectory.size else 0.0
+    return EProcess(log_evalue=final, trajectory=trajectory, log_floor=-log_labels, n=trajectory.size)
 
 
 def either_eprocess(windows: Iterable[ArrayLike], *, grid: BetaGrid) -> EProcess:
@@ -183,6 +182,64 @@ def either_eprocess(windows: Iterable[ArrayLike], *, grid: BetaGrid) -> EProcess
     columns = permutation_eprocess([np.ascontiguousarray(w.T) for w in held], grid=grid)
     weaker = rows if rows.log_pvalue >= columns.log_pvalue else columns
     return EProcess(min(rows.log_evalue, columns.log_evalue), weaker.trajectory, rows.log_floor, rows.n)
+
+
+def _batches(windows: Iterable[ArrayLike], truth: Sequence[int] | None) -> Iterator[Float64Array]:
+    """Consecutive windows of one shape stacked as (w, s, n), column r of a window carrying the label of row r."""
+    held: list[Float64Array] = []
+    for window in windows:
+        score = as_matrix(window, "scores")
+        order = _check_truth(truth, *score.shape)
+        score = score if truth is None else np.concatenate((score[:, order], np.delete(score, order, axis=1)), axis=1)
+        if held and (held[0].shape != score.shape or len(held) * score.size >= _BATCH):
+            yield np.stack(held)
+            held = []
+        held.append(score)
+    if held:
+        yield np.stack(held)
+
+
+def _log_factors(batch: Float64Array, grid: BetaGrid) -> Float64Array:
+    """(w s, N_BETAS) log factors of every reveal: small windows all at once, large ones in the compiled loop."""
+    count, queries, candidates = batch.shape
+    out = np.empty((count, queries, N_BETAS))
+    if queries * candidates > _BATCH:
+        for i in range(count):
+            reveal(np.ascontiguousarray(batch[i]), grid.smallest, grid.squarings, out[i])
+    else:
+        _reveal_all(batch, grid, out)
+    return out.reshape(count * queries, N_BETAS)
+
+
+def _reveal_all(batch: Float64Array, grid: BetaGrid, out: Float64Array) -> None:
+    """What `stats.kernels.reveal` does, for all windows and steps at once: at step r columns r and beyond are unrevealed.
+
+    Loading compiled code costs more than the whole ladder of a small pair, so small windows never need it.
+    """
+    _, queries, candidates = batch.shape
+    alive = np.arange(candidates) >= np.arange(queries)[:, None]
+    floor = np.where(alive, _SMALLEST, 0.0)
+    masked = np.where(alive, batch, -np.inf)
+    weight = np.exp(grid.smallest * (masked - masked.max(axis=2, keepdims=True)))
+    steps = np.arange(queries)
+    left = np.log(candidates - steps)
+    for g in range(N_BETAS):
+        np.maximum(weight, floor, out=weight)
+        out[:, :, g] = left + np.log(weight[:, steps, steps]) - np.log(weight.sum(axis=2))
+        for _ in range(grid.squarings if g + 1 < N_BETAS else 0):
+            np.multiply(weight, weight, out=weight)
+            np.maximum(weight, floor, out=weight)
+
+
+def _mixtures(factors: Float64Array) -> Float64Array:
+    """Log of the mixture over the grid after each reveal; half of the prior weight lies on beta = 0."""
+    prior = np.full(N_BETAS + 1, -math.log(2.0 * N_BETAS))
+    prior[0] = -math.log(2.0)
+    running = np.zeros((factors.shape[0], N_BETAS + 1))
+    np.cumsum(factors, axis=0, out=running[:, 1:])
+    running += prior
+    peak = running.max(axis=1)
+    return np.asarray(peak + np.log(np.exp(running - peak[:, None]).sum(axis=1)))
 
 
 def _check_truth(

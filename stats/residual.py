@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike
 from stats.arrays import as_pair
 from stats.axes import Axis, require_exchangeable
 from stats.eprocess import EProcess, cosine_grid, either_eprocess, gap_grid
-from stats.features import WINDOW, balanced, is_placeholder, standardised, unit_cosines, windows_of
-from stats.kernels.gram import squared_gaps
+from stats.features import WINDOW, balanced, is_placeholder, squared_gaps, standardised, unit_cosines, windows_of
 from stats.result import TestResult
 
 GROUP = "residual"
@@ -77,9 +76,7 @@ def gain_test(
     zb = np.ascontiguousarray([standardised(second[i]) for i in keep])
 
     def scores(part: slice) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
-        out = np.empty((part.stop - part.start,) * 2)
-        squared_gaps(np.ascontiguousarray(za[:, part]), np.ascontiguousarray(zb[:, part]), _GAP_CAP, out)
-        return out
+        return squared_gaps(np.ascontiguousarray(za[:, part]), np.ascontiguousarray(zb[:, part]), _GAP_CAP)
 
     process = either_eprocess(map(scores, windows_of(za.shape[1], window)), grid=gap_grid())
     left = float(np.mean(np.minimum((za - zb) ** 2, _GAP_CAP)) / 2.0)

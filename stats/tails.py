@@ -1,6 +1,7 @@
 """Counts and tails in log space: factorials, the match-count bound, the law of Kendall's tau."""
 
 import math
+from functools import cache
 
 import numpy as np
 
@@ -78,6 +79,7 @@ def log_tau_tail(x: Float64Array, y: Float64Array) -> float:
     )
 
 
+@cache
 def _log_inversion_counts(n: int) -> Float64Array:
     """Log of the number of permutations of n with k inversions, k = 0 .. n(n-1)/2."""
     counts = [1]

@@ -1,5 +1,6 @@
 """Options shared by commands; the only reader of environment variables besides the Hub client's own."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -29,3 +30,11 @@ def print_version(value: bool) -> None:
 
         typer.echo(version("lineage-forensics"))
         raise typer.Exit
+
+
+def use_cache_folder() -> None:
+    """Let compiled loops be kept in `$LINEAGE_CACHE`, else the user's cache folder, unless numba was told a place."""
+    from platformdirs import user_cache_path
+
+    home = Path(os.environ.get("LINEAGE_CACHE") or user_cache_path("lineage"))
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(home / "numba"))

@@ -1,7 +1,5 @@
 """Inner products of unit features, in one fixed summation order."""
 
-import numpy as np
-
 from stats.arrays import Float64Array
 from stats.kernels import kernel
 
@@ -19,15 +17,3 @@ def gram(a: Float64Array, b: Float64Array, out: Float64Array) -> None:
             left = a[k, i]
             for j in range(b.shape[1]):
                 out[i, j] += left * b[k, j]
-
-
-@kernel
-def squared_gaps(a: Float64Array, b: Float64Array, cap: float, out: Float64Array) -> None:
-    """Fill out[i, j] = -0.5 * sum_k min((a[k, i] - b[k, j])^2, cap) for a (k, n), b (k, m), out (n, m)."""
-    out[:, :] = 0.0
-    for k in range(a.shape[0]):
-        for i in range(a.shape[1]):
-            left = a[k, i]
-            for j in range(b.shape[1]):
-                gap = left - b[k, j]
-                out[i, j] -= 0.5 * np.minimum(gap * gap, cap)

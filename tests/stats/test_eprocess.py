@@ -153,3 +153,24 @@ def test_one_process_alone_needs_the_candidates_to_be_random():
 def test_either_refuses_wide_windows():
     with pytest.raises(ValueError, match="square"):
         either_eprocess([np.zeros((2, 3))], grid=cosine_grid(4.0))
+
+
+@pytest.mark.parametrize("grid", [cosine_grid(20.0), gap_grid()])
+@pytest.mark.parametrize("shape", [(1, 1), (6, 6), (5, 40), (64, 64)])
+def test_the_compiled_loop_and_plain_numpy_agree(grid, shape):
+    from stats.eprocess import N_BETAS, _reveal_all
+    from stats.kernels.reveal import reveal
+
+    scores = np.random.default_rng(0).standard_t(2, size=shape) * 3
+    plain, compiled = np.empty((1, shape[0], N_BETAS)), np.empty((shape[0], N_BETAS))
+    _reveal_all(scores[None], grid, plain)
+    reveal(scores, grid.smallest, grid.squarings, compiled)
+    np.testing.assert_allclose(plain[0], compiled, rtol=1e-10, atol=1e-9)
+
+
+def test_a_wide_window_is_the_same_either_way(monkeypatch):
+    scores = np.random.default_rng(1).normal(size=(30, 90))
+    small = permutation_eprocess([scores], grid=cosine_grid(20.0), truth=list(range(5, 35)))
+    monkeypatch.setattr("stats.eprocess._BATCH", 100)
+    large = permutation_eprocess([scores], grid=cosine_grid(20.0), truth=list(range(5, 35)))
+    np.testing.assert_allclose(small.trajectory, large.trajectory, rtol=1e-10, atol=1e-9)

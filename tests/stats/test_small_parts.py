@@ -247,3 +247,14 @@ def test_nothing_detectable_when_the_labels_cannot_reach_the_level():
     assert detectable_cosine([_group(64, 4, rng)], 6 * math.log(10), rng) is None
     assert detectable_cosine([], 1.0, rng) is None
     assert tuple(sorted(SIMILARITIES)) == SIMILARITIES
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 17, 5), (64, 256, 256), (4096, 16, 16)])
+def test_products_have_the_bits_of_the_compiled_loop(shape, monkeypatch):
+    from stats.features import products
+
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=shape[:2]), rng.normal(size=(shape[0], shape[2]))
+    plain = products(a, b)
+    monkeypatch.setattr("stats.features._EINSUM_LIMIT", 0)
+    assert np.array_equal(plain, products(a, b))

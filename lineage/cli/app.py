@@ -6,7 +6,7 @@ import typer
 
 from lineage.cli.compare import command as compare_command
 from lineage.cli.errors import report_error, report_usage
-from lineage.cli.options import print_version, use_cache_folder
+from lineage.cli.options import print_version
 from lineage.cli.tree import command as tree_command
 
 app = typer.Typer(
@@ -34,7 +34,6 @@ def _options(
 def main() -> None:
     """Run the console script; known failures become one sentence and the documented exit code."""
     as_json = "--json" in sys.argv
-    use_cache_folder()
     try:
         code = app(standalone_mode=False)
     except KeyboardInterrupt:

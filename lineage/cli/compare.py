@@ -15,6 +15,7 @@ from lineage.cli.options import (
     RowKeyOption,
     SeedOption,
     VerboseOption,
+    use_cache_folder,
 )
 from lineage.cli.output import is_coloured, progress_bar, write_line, writer
 
@@ -44,6 +45,7 @@ def command(
 ) -> None:
     """Test whether models A and B share weights: a valid p-value, the kind of relation, its direction, which layers."""
     _check(a, b, pairs, require, output)
+    use_cache_folder()
     from lineage.comparing import CompareOptions, compare
     from lineage.plan import PUBLIC_KEY, load_row_key
     from lineage.report import compare_text

@@ -12,6 +12,7 @@ from lineage.cli.options import (
     RowKeyOption,
     SeedOption,
     VerboseOption,
+    use_cache_folder,
 )
 from lineage.cli.output import is_coloured, progress_bar, writer
 
@@ -34,6 +35,7 @@ def command(
     """Recover the families among many models and draw one rooted tree each."""
     if not refs and from_file is None:
         raise typer.BadParameter("name models or a folder, or a file with --from", param_hint="REF")
+    use_cache_folder()
     from lineage.growing import TreeOptions, tree
     from lineage.plan import PUBLIC_KEY, load_row_key
     from lineage.report import tree_text

@@ -267,7 +267,7 @@ class Reader:
         if len(view.shape) != 2 or view.shape[1] != arch.width or view.transposed:
             self.skip(kind, f"its shape {view.shape} does not end in the residual width {arch.width}")
             return
-        rows = pick_tokens(kind, view.shape[0], self.key)
+        rows = pick_tokens("tokens" if kind in {"embed", "unembed"} else kind, view.shape[0], self.key)
         wide = kind in {"embed", "embed.position"}
         if not self.affords(view, rows.size, arch.width if wide else self.columns.stop - self.columns.start, kind):
             return

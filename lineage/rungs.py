@@ -10,7 +10,7 @@ import numpy as np
 from lineage.align import common_rows, is_usable, residual_axis
 from lineage.finding import Finding, discounted, mixture
 from lineage.plan import MAX_CENSUS_COLUMNS
-from lineage.signature import Signature, VectorKey
+from lineage.signature import Signature, Table, VectorKey
 from stats.arrays import Float64Array
 from stats.residual import column_test, gain_test
 from stats.result import Skipped, TestResult
@@ -73,10 +73,11 @@ def tables(a: Signature, b: Signature) -> Finding:
     results: list[TestResult] = []
     skipped: list[Skipped] = []
     for kind in sorted(a.tables.keys() | b.tables.keys()):
-        if kind not in a.tables or kind not in b.tables:
-            skipped.append(Skipped(tensor=kind, reason=f"only {(a if kind in a.tables else b).id} has one"))
+        first, second = _table(a, kind), _table(b, kind)
+        if first is None or second is None:
+            skipped.append(Skipped(tensor=kind, reason=f"only {(b if first is None else a).id} has one"))
             continue
-        left, right = common_rows(a.tables[kind], b.tables[kind])
+        left, right = common_rows(first, second)
         scope = f"{left.shape[0]} rows of {kind}"
         name = {"embed": "embedding-columns", "unembed": "head-columns"}.get(
             kind, f"{kind.removeprefix('embed.')}-columns"
@@ -84,6 +85,12 @@ def tables(a: Signature, b: Signature) -> Finding:
         test = partial(column_test, left, right, axis=residual_axis(b), method=name, scope=scope)
         _collect(results, skipped, kind, test)
     return Finding(tuple(discounted(results)), tuple(skipped))
+
+
+def _table(signature: Signature, kind: str) -> Table | None:
+    """A table; the embedding where a head is tied to it."""
+    tied = kind == "unembed" and signature.architecture is not None and signature.architecture.tied_head
+    return signature.tables.get("embed" if tied else kind)
 
 
 def attention(a: Signature, b: Signature) -> Finding:

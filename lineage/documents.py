@@ -45,6 +45,8 @@ def result_entry(result: TestResult) -> dict[str, Any]:
         "exactness": result.exactness,
         "label_group": result.label_group,
         "scope": result.scope,
+        "controls": result.controls,
+        "z": None if result.z is None else round(result.z, 2),
     }
 
 

@@ -50,7 +50,7 @@ def agreement_after(a: Body, b: Body, found: Alignment, dtype: str) -> Agreement
     by_role: dict[str, PairSums] = {}
     for m in found.matched:
         base, other = a.layer(m.a or 0), turned(b.layer(m.b), found.residual)
-        for kind, x, y in _paired(base, other, m):
+        for kind, x, y in paired(base, other, m):
             by_role[kind] = by_role.get(kind, PairSums()) + pair_sums(x, y)
     total = PairSums()
     for kind in sorted(by_role):
@@ -67,7 +67,8 @@ def _exactness(total: PairSums, dtype: str) -> str | None:
     return "rounding" if total.relative_change <= edge else None
 
 
-def _paired(base: Layer, other: Layer, m: LayerMap) -> Iterator[tuple[str, Float64Array, Float64Array]]:
+def paired(base: Layer, other: Layer, m: LayerMap) -> Iterator[tuple[str, Float64Array, Float64Array]]:
+    """(kind, rows of a, rows of b) of everything a layer map pairs; `other` is in the residual basis of a."""
     left, right = {**base.reads, **base.writes}, {**other.reads, **other.writes}
     if m.units is not None:
         for kind in ("mlp.gate", "mlp.up", "mlp.down"):

@@ -8,7 +8,7 @@ import numpy as np
 from crawl import Architecture, Role, View, WeightSource
 from stats.arrays import Float64Array
 
-LOCAL_LIMIT = 64 << 20
+LOCAL_LIMIT = 32 << 20
 REMOTE_LIMIT = 8 << 20
 """Stored bytes up to which a model is looked at closely without being asked to: a second of work, a few requests."""
 
@@ -71,9 +71,20 @@ class Body:
         self._source = source
         self.architecture = architecture
         self.id = source.ref.id
+        self._kept: dict[int, Layer] = {}
+        self._last: tuple[str, Float64Array] | None = None
+        self._keeps = _size(source) <= LOCAL_LIMIT
 
     def layer(self, index: int) -> Layer:
-        """Read one layer; tensors that are not finite are left out."""
+        """One layer, read once in a small model; tensors that are not finite are left out."""
+        if index not in self._kept:
+            found = self._read(index)
+            if not self._keeps:
+                return found
+            self._kept[index] = found
+        return self._kept[index]
+
+    def _read(self, index: int) -> Layer:
         reads = {k: self._matrix(k, index, norm=getattr(self.architecture, norm)) for k, norm in _READS.items()}
         writes = {k: self._matrix(k, index, norm=None) for k in _WRITES}
         return Layer(
@@ -102,11 +113,23 @@ class Body:
         view = self._view(kind, layer)
         if view is None or len(view.shape) != 2:
             return None
-        values = np.asarray(self._source.view_rows(view, np.arange(view.shape[0])), dtype=np.float64)
+        values = self._whole(view)
         if not np.isfinite(values).all():
             return None
         gain = self.gain(layer, norm)
         return values if gain is None or kind in _WRITES else values * gain
+
+    def _whole(self, view: View) -> Float64Array:
+        """A matrix [out, in], its tensor read in one piece; views of one fused tensor follow each other."""
+        tensor = view.tensor
+        if self._last is None or self._last[0] != tensor.name:
+            stored = np.asarray(self._source.read(tensor), dtype=np.float64)
+            self._last = tensor.name, stored.reshape(-1, view.stored_columns)
+        n_out, n_in = view.shape
+        outputs = view.pick.stored(np.arange(n_out))
+        if view.transposed:
+            return np.ascontiguousarray(self._last[1][view.base : view.base + n_in][:, outputs].T)
+        return np.ascontiguousarray(self._last[1][view.base + outputs][:, :n_in])
 
     def _view(self, kind: str, layer: int) -> View | None:
         dense = self._source.views.get(Role(kind, layer))
@@ -115,10 +138,14 @@ class Body:
 
 def may_read_whole(source: WeightSource, *, thorough: bool = False, max_bytes: int | None = None) -> bool:
     """Whether a closer reading is affordable: small models always, larger ones when asked for, within `max_bytes`."""
-    size = sum(len(t.span) for t in source.tensors.values())
+    size = _size(source)
     if max_bytes is not None and source.bytes_read + 2 * size > max_bytes:
         return False
     return thorough or size <= (REMOTE_LIMIT if source.ref.scheme == "hub" else LOCAL_LIMIT)
+
+
+def _size(source: WeightSource) -> int:
+    return sum(len(t.span) for t in source.tensors.values())
 
 
 def bodies(

@@ -31,12 +31,15 @@ class Change:
         them nothing, descent does. None when either model has none that were trained.
     same_shape : bool
         Whether every tensor read has a partner of the same shape.
+    retention : float or None
+        Retention ratio (`lineage.retention`) where whole matrices were read.
     """
 
     matrices: PairSums
     by_role: Mapping[str, PairSums]
     gain_correlation: float | None
     same_shape: bool
+    retention: float | None = None
 
 
 def measure_change(a: Signature, b: Signature) -> Change:

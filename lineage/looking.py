@@ -142,7 +142,7 @@ def _resemblance(a: Body, found: Alignment) -> TestResult:
 
 
 def _sampled(a: Body, found: Alignment) -> int:
-    return a.layer(0).n_hidden * found.table.shape[1]
+    return int(a.layer(0).n_hidden * found.table.shape[1])
 
 
 def _layers(a: Body, b: Body, found: Alignment, key: RowKey) -> tuple[LayerFinding, ...]:

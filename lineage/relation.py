@@ -21,6 +21,9 @@ MIN_GAIN_CORRELATION = 0.3
 LARGE_CHANGE = 0.5
 """Parameters that start constant agree by descent only. Far apart and below this correlation: a common start."""
 
+MIN_RETENTION = 0.6
+"""Retention ratio below which only a start is shared: on the zoo shared starts reach 0.35 to 0.55, descent 1.0 and more."""
+
 UNCHANGED_MATRICES = 0.2
 """Share of role kinds left bit-identical from which an update is called partial (adapters, frozen parts)."""
 
@@ -115,7 +118,24 @@ def relate(a: Signature, b: Signature) -> Relation:
             calibrated_on=EXACT,
         )
     change = measure_change(a, b)
-    return _statistical(change, _details(change))
+    return relate_change(change)
+
+
+def relate_change(change: Change, details: Mapping[str, Any] | None = None) -> Relation:
+    """Kind of a relation from the size of a change, with the shares measured on the trained fixtures.
+
+    Parameters
+    ----------
+    change : Change
+        As measured, on aligned tensors where a rewrite was undone.
+    details : mapping, optional
+        Further numbers for the relation.
+
+    Returns
+    -------
+    Relation
+    """
+    return _statistical(change, {**_details(change), **(details or {})})
 
 
 def _cast_signals(a: Signature, b: Signature, *, forward: bool, backward: bool) -> tuple[Signal, ...]:
@@ -167,6 +187,8 @@ def band_of(change: Change) -> str:
     distance = change.matrices.relative_change
     correlation = change.gain_correlation
     if distance > LARGE_CHANGE and correlation is not None and correlation < MIN_GAIN_CORRELATION:
+        return "common-start"
+    if change.retention is not None and change.retention < MIN_RETENTION:
         return "common-start"
     kinds = [k for k in change.by_role if not k.startswith(("norm.", "bias."))]
     frozen = sum(change.by_role[k].unchanged_share == 1.0 for k in kinds)

@@ -180,13 +180,18 @@ def judge(
 ) -> Judgement:
     """Verdict at the level used: only a valid test, or equality of everything, can say `related` or `identical`."""
     rejects = evidence.log_pvalue <= math.log(options.level)
-    if a.slices_digest == b.slices_digest and a.header_digest == b.header_digest and is_identical():
+    same = is_identical() if a.slices_digest == b.slices_digest else False
+    if same:
         return Judgement("identical", identical("every stored value"))
     if rejects and is_plain(a, b, evidence):
-        return Judgement("related", relate(a, b))
+        return Judgement("related", relate(a, b, differs=same is False))
     seen = closer()
     if rejects:
-        return Judgement("related", relate(a, b) if seen is None else relate_looked(a, b, evidence, seen), seen=seen)
+        return Judgement(
+            "related",
+            relate(a, b, differs=same is False) if seen is None else relate_looked(a, b, evidence, seen),
+            seen=seen,
+        )
     if seen is not None and seen.resembles:
         return Judgement("resembles", relate_looked(a, b, evidence, seen), seen=seen)
     if not evidence.is_testable:

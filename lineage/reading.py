@@ -214,14 +214,14 @@ class Reader:
                 self.skip(f"layer {layer} MLP", "no matrix in which a hidden unit is contiguous in the file")
             return
         gain = self.full.get((layer, arch.mlp_norm)) if arch.mlp_norm else None
-        full = {kind: folded(values, None if kind == "mlp.down" else gain) for kind, values in rows.items()}
+        full = {k: folded(v, None if k == "mlp.down" else gain) for k, v in rows.items()} if wide else {}
         self.blocks.append(
             Block(
                 layer=layer,
                 n_units=n_units,
                 parts={k: np.ascontiguousarray(v[self.columns]) if wide else v for k, v in rows.items()},
                 gain=None if gain is None else gain[self.columns],
-                wide=full if wide else {},
+                wide=full,
             )
         )
 

@@ -14,6 +14,9 @@ from stats.distance import pair_sums
 CHECKED = 40
 """Mechanical derivatives of the fixtures whose layer map and kind the tests check: all were right."""
 
+_LOG_SHARED = 13.8
+"""Evidence (natural log of 10^6) above which a part is called shared."""
+
 _SHARED_TABLE = 0.8
 """Cosine of embedding rows above which the tables of two models are called one table, changed or not."""
 
@@ -39,7 +42,7 @@ def relate_looked(a: Signature, b: Signature, evidence: Evidence, seen: Look) ->
     kind = _kind(a, b, evidence, seen)
     if kind is not None:
         if kind == "partial-copy" and not seen.alignment.matched:
-            details["shared"] = _shared_tables(evidence)
+            details["shared"] = _shared_parts(evidence)
         return _structural(kind, details)
     if not seen.transforms:
         return relate_change(change, details)
@@ -78,21 +81,26 @@ def _blocks_agree(evidence: Evidence) -> bool:
     return any(r.label_group.startswith("hidden") and (r.log_evalue or 0.0) > 1.0 for r in evidence.results)
 
 
-def _only_tables(evidence: Evidence) -> bool:
-    return bool(_shared_tables(evidence)) and not _blocks_agree(evidence)
+_PARTS = {
+    "embedding-columns": "embed",
+    "head-columns": "unembed",
+    "norm-gains": "norm gains",
+    "final-gain": "final gain",
+    "attention-columns": "attention",
+    "value-units": "attention values",
+}
 
 
-def _shared_tables(evidence: Evidence) -> list[str]:
-    """Tables whose columns know each other: what was copied when no layer was."""
-    names = {"embedding-columns": "embed", "head-columns": "unembed"}
-    return [names[r.method] for r in evidence.results if r.method in names and (r.log_evalue or 0.0) > 10.0]
+def _shared_parts(evidence: Evidence) -> list[str]:
+    """What was copied when no layer was: parts whose own tests reject far beyond any level."""
+    return [_PARTS[r.method] for r in evidence.results if r.method in _PARTS and (r.log_evalue or 0.0) > _LOG_SHARED]
 
 
 def _kind(a: Signature, b: Signature, evidence: Evidence, seen: Look) -> str | None:
     """Kind told by layers, depth, widths and tables; None where only the size of the change can tell."""
     order = [m.a for m in seen.alignment.layers if m.a is not None]
     if not order:
-        return "partial-copy" if _only_tables(evidence) else None
+        return "partial-copy" if _shared_parts(evidence) and not _blocks_agree(evidence) else None
     if a.n_layers != b.n_layers:
         return _depth_kind(order, a.n_layers, b.n_layers)
     if len(order) < b.n_layers:

@@ -19,5 +19,6 @@ from stats.residual import gain_test as gain_test
 from stats.result import Score as Score
 from stats.result import Skipped as Skipped
 from stats.result import TestResult as TestResult
+from stats.split import split_test as split_test
 from stats.units import UnitFeatures as UnitFeatures
 from stats.units import unit_tests as unit_tests

@@ -1,5 +1,6 @@
 """Arrays in, results out: the exact tests and the scores. Knows no files, no models, no opinions."""
 
+from stats.anchored import anchored_test as anchored_test
 from stats.axes import Axis as Axis
 from stats.axes import is_exchangeable as is_exchangeable
 from stats.axes import require_exchangeable as require_exchangeable

@@ -114,7 +114,7 @@ def compare(
             second,
             options,
             is_identical=lambda: _is_identical(source_a, source_b, options),
-            closer=lambda: look_closely(source_a, source_b, first, second, options),
+            closer=lambda related: look_closely(source_a, source_b, first, second, options, related=related),
         )
         tell("testing", 1, 1)
         cost = run_entry([first.ref, second.ref], [source_a, source_b], time.perf_counter() - start)
@@ -128,7 +128,7 @@ def compare_signed(
     options: CompareOptions,
     *,
     is_identical: Callable[[], bool | None] = lambda: None,
-    closer: Callable[[], Look | None] = lambda: None,
+    closer: Callable[[bool], Look | None] = lambda _related: None,
 ) -> dict[str, Any]:
     """The document of one pair, from two signatures.
 
@@ -139,7 +139,8 @@ def compare_signed(
     is_identical : callable
         Asked only when everything read agrees: compares all values, or returns None when it cannot.
     closer : callable
-        Asked only when nothing was found or the relation is not plain: looks closely, or returns None when it cannot.
+        Asked only when nothing was found or the relation is not plain, with whether it was shown: looks closely, or
+        returns None when it cannot.
 
     Returns
     -------
@@ -176,7 +177,7 @@ def judge(
     evidence: Evidence,
     options: CompareOptions,
     is_identical: Callable[[], bool | None] = lambda: None,
-    closer: Callable[[], Look | None] = lambda: None,
+    closer: Callable[[bool], Look | None] = lambda _related: None,
 ) -> Judgement:
     """Verdict at the level used: only a valid test, or equality of everything, can say `related` or `identical`."""
     rejects = evidence.log_pvalue <= math.log(options.level)
@@ -185,7 +186,7 @@ def judge(
         return Judgement("identical", identical("every stored value"))
     if rejects and is_plain(a, b, evidence):
         return Judgement("related", relate(a, b, differs=same is False))
-    seen = closer()
+    seen = closer(rejects)
     if rejects:
         return Judgement(
             "related",
@@ -208,14 +209,20 @@ def is_plain(a: Signature, b: Signature, evidence: Evidence) -> bool:
 
 
 def look_closely(
-    source_a: WeightSource, source_b: WeightSource, a: Signature, b: Signature, options: CompareOptions
+    source_a: WeightSource,
+    source_b: WeightSource,
+    a: Signature,
+    b: Signature,
+    options: CompareOptions,
+    *,
+    related: bool,
 ) -> Look | None:
     """A closer look at two opened models, or None when it is not affordable or an architecture is unknown."""
     pair = bodies(source_a, source_b, max_bytes=options.max_bytes)
     if pair is None:
         return None
     coarser = b.dtype if is_wider(a.dtype, b.dtype) else a.dtype
-    return look(*pair, dtype=coarser, key=options.row_key)
+    return look(*pair, dtype=coarser, key=options.row_key, related=related)
 
 
 def identity_of(a: str | ModelRef, b: str | ModelRef, options: CompareOptions) -> Callable[[], bool | None]:
@@ -230,12 +237,12 @@ def identity_of(a: str | ModelRef, b: str | ModelRef, options: CompareOptions) -
 
 def closer_of(
     a: str | ModelRef, b: str | ModelRef, first: Signature, second: Signature, options: CompareOptions
-) -> Callable[[], Look | None]:
+) -> Callable[[bool], Look | None]:
     """A closer look that opens both models only when it is asked for."""
 
-    def ask() -> Look | None:
+    def ask(related: bool) -> Look | None:
         with open_model(a, options=options.open_options) as left, open_model(b, options=options.open_options) as right:
-            return look_closely(left, right, first, second, options)
+            return look_closely(left, right, first, second, options, related=related)
 
     return ask
 

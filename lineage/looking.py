@@ -68,7 +68,7 @@ class Look:
     same_vocabulary: bool
 
 
-def look(a: Body, b: Body, *, dtype: str, key: RowKey) -> Look:
+def look(a: Body, b: Body, *, dtype: str, key: RowKey, related: bool) -> Look:
     """Look closely at two models of known architecture.
 
     Parameters
@@ -78,6 +78,8 @@ def look(a: Body, b: Body, *, dtype: str, key: RowKey) -> Look:
         Stored number format of the coarser of the two.
     key : RowKey
         Places the units of the exact test of each layer.
+    related : bool
+        Whether a valid test has rejected: only then, or when they resemble each other, is it asked what they share.
 
     Returns
     -------
@@ -105,7 +107,7 @@ def look(a: Body, b: Body, *, dtype: str, key: RowKey) -> Look:
         layers=_layers(a, b, found, key),
         resemblance=resemblance,
         resembles=bool(resembles),
-        retention=retention_ratio(a, b, found),
+        retention=retention_ratio(a, b, found) if related or resembles else None,
         same_vocabulary=vocabularies[0] == vocabularies[1],
     )
 

@@ -32,8 +32,8 @@ from lineage.signature import Signature
 from lineage.structure import relate_looked
 from stats.combine import family_level
 
-_PLAIN_COSINE = 0.7
-"""Pooled cosine of what was read above which a relation is taken as it stands, without a closer look."""
+_PLAIN_COSINE = 0.5
+"""Cosine every kind of matrix must keep in what was read for a relation to be taken as it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,8 @@ def is_plain(a: Signature, b: Signature, evidence: Evidence) -> bool:
     """Whether a related pair shows itself in place: one shape, every layer read with its like, values still near."""
     change = measure_change(a, b)
     in_place = bool(evidence.layers) and all(f.a == f.b for f in evidence.layers)
-    return in_place and change.same_shape and change.matrices.cosine >= _PLAIN_COSINE
+    matrices = [sums.cosine for kind, sums in change.by_role.items() if not kind.startswith(("norm.", "bias."))]
+    return in_place and change.same_shape and min(matrices, default=0.0) >= _PLAIN_COSINE
 
 
 def look_closely(

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import bdtrc
 
 import derive
-from crawl import ModelRef, open_store
+from crawl import ModelRef, WeightSource, open_store
 from lineage.comparing import CompareOptions, compare_signed
 from lineage.reading import sign
 from lineage.signature import Signature
@@ -195,3 +195,11 @@ def code_digest() -> str:
         for name in ("align", "blocks", "evidence", "finding", "plan", "reading", "rungs", "signature")
     ]
     return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:16]
+
+
+def opened(weights: dict[str, np.ndarray], name: str, config: dict | None = None) -> WeightSource:
+    """A model in memory, opened; with a config where the number of heads matters."""
+    content = {"model.safetensors": derive.to_bytes(weights)}
+    if config is not None:
+        content["config.json"] = json.dumps(config).encode()
+    return open_store(Memory(name, content), ModelRef("dir", name))

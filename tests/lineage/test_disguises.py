@@ -1,0 +1,86 @@
+"""Rewrites that keep the function: the relation is still found, what was done is named, strangers stay strangers."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from disguised import FAMILIES, NAMES, REWRITES, compared, config, weights
+
+
+@cache
+def answer(a, b, rewrite):
+    rng = np.random.default_rng([*a.encode(), *b.encode(), *rewrite.encode()])
+    return compared(weights(a), REWRITES[rewrite](weights(b), rng), config(a), config(b))
+
+
+PAIRS = [(family, rewrite) for family in FAMILIES for rewrite in REWRITES]
+
+
+@pytest.mark.parametrize(("family", "rewrite"), PAIRS)
+def test_kin_are_found_below_every_rewrite(family, rewrite):
+    for a, b in FAMILIES[family][0]:
+        found = answer(a, b, rewrite)
+        allowed = {"related"} if rewrite in {"permuted", "rescaled"} else {"related", "resembles"}
+        assert found["verdict"] in allowed, (a, b, rewrite, found["log10_p"])
+        if family == "llama":
+            assert found["verdict"] == "related", (a, b, rewrite)
+
+
+@pytest.mark.parametrize(("family", "rewrite"), PAIRS)
+def test_what_was_done_is_named(family, rewrite):
+    expected = {
+        "residual-permutation" if family == "gpt2" and n == "residual-rotation" else n
+        for n in NAMES[rewrite.partition(" ")[0]]
+    }
+    for a, b in FAMILIES[family][0]:
+        found = answer(a, b, rewrite)
+        if found["disguise"] is None:  # plainly related as it stands: nobody looked closer
+            assert rewrite in {"permuted", "rescaled"}
+            continue
+        assert set(found["disguise"]["transforms"]) == expected, (a, b)
+        assert all(entry["a"] == entry["b"] for entry in found["layers"]), (a, b)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pure_rewrite_is_the_same_model(family):
+    base = FAMILIES[family][0][0][0]
+    for rewrite in ("permuted", "turned", "all"):
+        found = answer(base, base, rewrite)
+        assert found["relation"]["kind"] == "identical", rewrite
+        after = found["disguise"]["agreement_after"]
+        assert after["exactness"] == ("bits" if rewrite == "permuted" else "rounding")
+
+
+@pytest.mark.parametrize(("family", "rewrite"), PAIRS)
+def test_strangers_put_through_the_same_rewrites_stay_strangers(family, rewrite):
+    for a, b in FAMILIES[family][1]:
+        found = answer(a, b, rewrite)
+        assert found["verdict"] == "no-evidence", (a, b, rewrite)
+        assert found["disguise"] is None
+        assert all(entry["a"] is not None for entry in found["layers"])  # no map is shown where nothing was found
+
+
+def test_the_gap_between_kin_and_strangers_is_wide():
+    """Share of units whose views agree, once undone: every relative far above every stranger."""
+    seen = {True: [], False: []}
+    for kin, strangers in FAMILIES.values():
+        for rewrite in REWRITES:
+            for group, related in ((kin, True), (strangers, False)):
+                for a, b in group:
+                    rows = [t for t in answer(a, b, rewrite)["tests"] if t["method"] == "unit-agreement"]
+                    seen[related] += [t["statistic"] for t in rows]
+    assert len(seen[True]) >= 30
+    assert len(seen[False]) == 35
+    assert min(seen[True]) > 0.5
+    assert max(seen[False]) < 0.05
+
+
+def test_a_resemblance_is_no_proof_and_says_so():
+    found = answer("gpt2-a", "gpt2-a-cpt", "all")
+    assert found["verdict"] == "resembles"
+    assert found["exactness"] == "calibrated"
+    row = next(t for t in found["tests"] if t["method"] == "unit-agreement")
+    assert row["log10_e"] is None
+    assert row["controls"] == 6
+    assert row["log10_p"] == found["log10_p"] == pytest.approx(-np.log10(7), abs=1e-5)

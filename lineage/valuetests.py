@@ -38,30 +38,48 @@ def _rung(
     axis: Axis,
     run: int | None,
 ) -> Finding:
-    layers: list[list[list[UnitFeatures]]] = []
     skipped: list[Skipped] = []
-    kept: list[tuple[Values, Values]] = []
-    for left, right in zip(*sides, strict=False):
-        reason = _obstacle(left, right) or _copies(left, right, kept)
-        ways = [] if reason else _ways(left, right, a, b, signed=axis is Axis.EXPERT)
-        if not ways:
-            skipped.append(
-                Skipped(tensor=f"{axis.value}, layer {right.layer}", reason=reason or "nothing comparable was read")
-            )
-            continue
-        kept.append((left, right))
-        layers.append(ways)
-    if not layers:
-        return Finding(skipped=tuple(skipped) or (Skipped(tensor=axis.value, reason="none were read in both models"),))
-    length = run or layers[0][0][0].a.shape[1]
-    where = ", ".join(str(v.layer) for _, v in kept)
-    scope = f"{sum(v.parts.shape[1] for v, _ in kept)} of layers {where}"
-    result = run_test(layers, run=length, axis=axis, label_group=method, method=method, scope=scope)
+    left, right = (_apart(side, s, axis, skipped) for side, s in zip(sides, (a, b), strict=True))
+    sorted_pair = next((f"layer {y.layer}" for x in left for y in right if _is_sorted(x, y)), None)
+    if sorted_pair is not None:
+        reason = "sorted units: index and norm rise or fall together in both models"
+        return Finding(skipped=(*skipped, Skipped(tensor=f"{axis.value}, {sorted_pair}", reason=reason)))
+    grid = [[_ways(x, y, a, b, signed=axis is Axis.EXPERT) for y in right] for x in left]
+    if not grid or not grid[0] or not all(ways for row in grid for ways in row):
+        return Finding(skipped=tuple(skipped) or (Skipped(tensor=axis.value, reason="no common labels were read"),))
+    where = ", ".join(str(v.layer) for v in right)
+    scope = f"{sum(v.parts.shape[1] for v in right)} of layers {where}"
+    result = run_test(
+        grid,
+        run=run or left[0].parts.shape[1],
+        axis=axis,
+        label_group=method,
+        method=method,
+        same_depth=a.n_layers == b.n_layers,
+        scope=scope,
+    )
     return Finding(tuple(discounted([result])), tuple(skipped))
 
 
+def _apart(side: Sequence[Values], signature: Signature, axis: Axis, skipped: list[Skipped]) -> list[Values]:
+    """Layers whose labels are drawn apart; of copies only the first, since they must not be multiplied."""
+    kept: list[Values] = []
+    for one in side:
+        reason = _obstacle(one)
+        if reason is None:
+            old = next((k for k in kept if k.parts.shape == one.parts.shape and _agree(one, k)), None)
+            reason = None if old is None else f"a copy of layer {old.layer}, or too few of them to tell"
+        if reason is None:
+            kept.append(one)
+        else:
+            skipped.append(Skipped(tensor=f"{axis.value}, layer {one.layer}", reason=f"{signature.id}: {reason}"))
+    return kept
+
+
 def _ways(left: Values, right: Values, a: Signature, b: Signature, *, signed: bool) -> list[list[UnitFeatures]]:
-    ways = []
+    ways: list[list[UnitFeatures]] = []
+    if left.n_units != right.n_units:
+        return ways
     if a.width == b.width and left.parts.shape == right.parts.shape:
         ways.append([UnitFeatures(left.parts, right.parts, signed=signed)])
     _, in_a, in_b = np.intersect1d(a.tokens, b.tokens, return_indices=True)
@@ -70,30 +88,25 @@ def _ways(left: Values, right: Values, a: Signature, b: Signature, *, signed: bo
     return ways
 
 
-def _obstacle(left: Values, right: Values) -> str | None:
-    if left.n_units != right.n_units or left.parts.shape[1] < _MIN_EXPERTS:
-        return f"{left.n_units} and {right.n_units} units: no common labels"
-    if not (np.isfinite(left.parts).all() and np.isfinite(right.parts).all()):
+def _obstacle(one: Values) -> str | None:
+    if one.parts.shape[1] < _MIN_EXPERTS:
+        return f"only {one.parts.shape[1]} units"
+    if not np.isfinite(one.parts).all():
         return "NaN or infinite values: untestable"
-    if not all(np.isfinite(np.sum(v.parts * v.parts)) and np.isfinite(v.probes).all() for v in (left, right)):
+    if not (np.isfinite(np.sum(one.parts * one.parts)) and np.isfinite(one.probes).all()):
         return "values whose squares overflow: untestable"
-    if is_sorted_pair(*(np.sqrt(np.sum(v.parts * v.parts, axis=0)) for v in (left, right))):
-        return "sorted units: index and norm rise or fall together in both models"
     return None
 
 
-def _copies(left: Values, right: Values, kept: Sequence[tuple[Values, Values]]) -> str | None:
-    """Layers of one model that are copies share labels, and must not be multiplied: only the first is tested."""
-    for pair in kept:
-        for new, old in zip((left, right), pair, strict=True):
-            if new.parts.shape == old.parts.shape and _agree(new, old):
-                return f"a copy of layer {old.layer}: their labels are the same ones"
-    return None
+def _is_sorted(left: Values, right: Values) -> bool:
+    if left.parts.shape[1] != right.parts.shape[1]:
+        return False
+    return is_sorted_pair(*(np.sqrt(np.sum(v.parts * v.parts, axis=0)) for v in (left, right)))
 
 
 def _agree(first: Values, second: Values) -> bool:
     if not (has_capacity([first.parts]) and has_capacity([second.parts])):
         return True
     parts = [UnitFeatures(first.parts, second.parts, signed=False)]
-    found = run_test([[parts]], run=first.parts.shape[1], axis=Axis.VALUE, label_group="", method="copies")
+    found = run_test([[[parts]]], run=first.parts.shape[1], axis=Axis.VALUE, label_group="", method="copies")
     return found.log_evalue is not None and found.log_evalue > LOG_COPY

@@ -26,33 +26,34 @@ SAME_RUN = 0.5
 """Prior weight of "the same run"; the rest is spread over the other runs, for heads in another order."""
 
 
+Grid = Sequence[Sequence[Sequence[Sequence[UnitFeatures]]]]
+"""[layer of a][layer of b][way of looking]: the matrices that show the units of both."""
+
+
 def run_test(
-    layers: Sequence[Sequence[Sequence[UnitFeatures]]],
-    *,
-    run: int,
-    axis: Axis,
-    label_group: str,
-    method: str,
-    scope: str = "",
+    grid: Grid, *, run: int, axis: Axis, label_group: str, method: str, same_depth: bool = True, scope: str = ""
 ) -> TestResult:
-    """Test whether units know each other's labels inside runs, when it is unknown which run became which.
+    """Test whether units know each other's labels inside runs, when it is unknown which run and layer became which.
 
     Parameters
     ----------
-    layers : sequence over pairs of layers, each a sequence over ways of looking, each a sequence of UnitFeatures
-        Paired layers whose labels are drawn apart; within one, all features speak of the same units, in runs of `run`.
+    grid : nested sequences of UnitFeatures
+        For every layer of a and every layer of b the ways of looking, each a sequence of matrices of the same units, in
+        runs of `run`. Layers of one model are such that their labels are drawn apart. As many ways in every cell.
     run : int
         Labels a run.
     axis : Axis
         What the units are. Must be exchangeable inside a run.
     label_group, method, scope : str
         Copied to the result.
+    same_depth : bool
+        Whether half of the weight lies on the layer at the same place.
 
     Returns
     -------
     TestResult
-        statistic: mean score of paired units. log_evalue: 0.9 + 0.1 prod over layers and runs of (0.9 + 0.1 e), with e
-        the mean over ways and over the runs of the other model, half of the weight on the same run.
+        statistic: largest mean score of paired units. log_evalue: 0.9 + 0.1 prod over layers and runs of (0.9 + 0.1 e),
+        with e the mean over ways and over layers and runs of the other model, half of the weight on the same run.
 
     Raises
     ------
@@ -64,7 +65,7 @@ def run_test(
     Null: `_NULL` above. If the labels of b are random, each term of the mean of one of its runs has mean at most 1 given
     the labels of all other runs, so the product has; the same holds for a. The smaller of both products is used, so it
     is enough that one model is well-behaved. Mixing with the constant 1 keeps the mean.
-    Cost: O(layers ways units^2 (features + temperatures)).
+    Cost: O(layers^2 ways units^2 (features + temperatures)).
 
     References
     ----------
@@ -72,21 +73,18 @@ def run_test(
     and residual dimensions only).
     """
     require_exchangeable(axis)
-    if not layers or any(not ways for ways in layers):
-        raise ValueError("layers is empty: nothing was read of these units")
-    products = np.zeros(2)
+    if not grid or not grid[0] or any(not ways for row in grid for ways in row):
+        raise ValueError("grid is empty: nothing was read of these units")
     paired: list[float] = []
-    n = 0
-    for ways in layers:
-        cells = np.stack([_cells(parts, run, axis, paired) for parts in ways])
-        n += cells.shape[1] * run
-        products += [_product(cells), _product(np.swapaxes(cells, 1, 2))]
-    log_e = float(np.logaddexp(_LOG_REST, LOG_SHARE + products.min()))
+    cells = np.stack([[np.stack([_cells(p, run, axis, paired) for p in ways]) for ways in row] for row in grid])
+    # (layers of a, layers of b, ways, runs of a, runs of b)
+    log_e = float(np.logaddexp(_LOG_REST, LOG_SHARE + min(_sides(cells, same_depth=same_depth))))
+    n = cells.shape[1] * cells.shape[4] * run
     floor = -n // run * log_factorial(run)
     return TestResult(
         method=method,
         null=_NULL.format(units=axis.value),
-        statistic=float(np.mean(paired)),
+        statistic=max(paired),
         n=n,
         log_pvalue=min(0.0, max(-log_e, floor)),
         log_floor=floor,
@@ -97,24 +95,43 @@ def run_test(
     )
 
 
+def _sides(cells: Float64Array, *, same_depth: bool) -> tuple[float, float]:
+    """Log products with the labels of b, and with those of a, in the role of the random ones."""
+    turned = np.transpose(cells, (1, 0, 2, 4, 3))
+    return tuple(_product(c, same_depth=same_depth) for c in (cells, turned))  # type: ignore[return-value]
+
+
+def _product(cells: Float64Array, *, same_depth: bool) -> float:
+    """Log of the product over layers and runs of b of the shrunken mean over ways, layers and runs of a."""
+    n_a, n_b, n_ways, runs_a, runs_b = cells.shape
+    layers = _log_weights(n_a, n_b, same=same_depth)
+    runs = _log_weights(runs_a, runs_b, same=True)
+    total = 0.0
+    for j in range(n_b):
+        for r in range(runs_b):
+            weights = layers[:, j, None, None] - math.log(n_ways) + runs[None, None, :, r]
+            pooled = log_mean_exp(
+                cells[:, j, :, :, r].ravel(), np.broadcast_to(weights, cells[:, j, :, :, r].shape).ravel()
+            )
+            total += float(np.logaddexp(_LOG_REST, LOG_SHARE + pooled))
+    return total
+
+
+def _log_weights(n: int, m: int, *, same: bool) -> Float64Array:
+    """(n, m) log weights of n candidates for each of m: half on the one at the same place where there is one."""
+    weights = np.full((n, m), -math.log(n))
+    if same and n == m and n > 1:
+        weights[:] = math.log((1.0 - SAME_RUN) / (n - 1))
+        np.fill_diagonal(weights, math.log(SAME_RUN))
+    return weights
+
+
 def _cells(parts: Sequence[UnitFeatures], run: int, axis: Axis, paired: list[float]) -> Float64Array:
     """(runs of a, runs of b) log e-values of every run against every run."""
     scores, n_features = unit_scores(parts, axis=axis)
     if scores.shape[0] % run:
         raise ValueError(f"{scores.shape[0]} units are no whole number of runs of {run}")
-    paired.extend((np.diagonal(scores) / len(parts)).tolist())
+    paired.append(float(np.mean(np.diagonal(scores))) / len(parts))
     count = scores.shape[0] // run
     windows = scores.reshape(count, run, count, run).swapaxes(1, 2).reshape(count * count, run, run)
     return square_evalues(windows, grid=cosine_grid(float(n_features))).reshape(count, count)
-
-
-def _product(cells: Float64Array) -> float:
-    """Log of the product over runs of b of the shrunken mean over ways and over runs of a."""
-    _, count, _ = cells.shape
-    weights = np.full((count, count), math.log((1.0 - SAME_RUN) / max(1, count - 1)))
-    np.fill_diagonal(weights, math.log(SAME_RUN) if count > 1 else 0.0)
-    total = 0.0
-    for j in range(count):
-        pooled = log_mean_exp(np.array([log_mean_exp(way[:, j], weights[:, j]) for way in cells]))
-        total += float(np.logaddexp(_LOG_REST, LOG_SHARE + pooled))
-    return total

@@ -134,3 +134,21 @@ def mutual_best(scores):
         if all(scores[i][j] > scores[i][k] for k in columns if k != j)
         and all(scores[i][j] > scores[k][j] for k in rows if k != i)
     ]
+
+
+def balanced_cosines(a, b):
+    """Cosines of all columns of a with all of b (features first), each feature centred and of unit mean square."""
+
+    def balanced(rows):
+        out = []
+        for row in rows:
+            mean = sum(row) / len(row)
+            centred = [x - mean for x in row]
+            scale = math.sqrt(sum(x * x for x in centred) / len(row)) or 1.0
+            out.append([x / scale for x in centred])
+        return out
+
+    first, second = balanced(a), balanced(b)
+    left = [[row[i] for row in first] for i in range(len(first[0]))]
+    right = [[row[j] for row in second] for j in range(len(second[0]))]
+    return [[cosine(x, y) for y in right] for x in left]

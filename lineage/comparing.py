@@ -12,6 +12,7 @@ from lineage.documents import direction_entry, log10, model_entry, relation_entr
 from lineage.evidence import Evidence, gather
 from lineage.identity import same_values
 from lineage.plan import PUBLIC_KEY, RowKey
+from lineage.published import add_published, require_solver
 from lineage.reading import sign
 from lineage.record import SCHEMA_VERSION, RunRecord, input_entry, row_key_parameter, run_entry
 from lineage.relation import Relation, identical, relate
@@ -37,6 +38,8 @@ class CompareOptions:
         Places the rows.
     open_options : OpenOptions or None
         How models are opened.
+    published : bool
+        Whether the published statistics are added, beside the verdict.
     """
 
     alpha: float = 1e-6
@@ -45,6 +48,7 @@ class CompareOptions:
     max_bytes: int | None = None
     row_key: RowKey = PUBLIC_KEY
     open_options: OpenOptions | None = field(default=None, compare=False)
+    published: bool = False
 
     @property
     def level(self) -> float:
@@ -83,6 +87,8 @@ def compare(
     options = options or CompareOptions()
     tell = progress or (lambda _stage, _done, _total: None)
     start = time.perf_counter()
+    if options.published:
+        require_solver()
     tell("reading", 0, 2)
     with (
         open_model(a, options=options.open_options) as source_a,
@@ -95,6 +101,8 @@ def compare(
         document = compare_signed(
             first, second, options, is_identical=lambda: _is_identical(source_a, source_b, options)
         )
+        if options.published:
+            add_published(document, source_a, source_b, key=options.row_key, max_bytes=options.max_bytes)
         cost = run_entry([first.ref, second.ref], [source_a, source_b], time.perf_counter() - start)
         document["record"]["run"] = cost
         return document
@@ -190,6 +198,7 @@ def _document(
         "family_size": options.family_size,
         "level_used": options.level,
         "log10_p": log10(evidence.log_pvalue),
+        "log10_e": log10(evidence.log_evalue) if math.isfinite(evidence.log_evalue) else None,
         "floor_log10_p": log10(evidence.log_floor),
         "exactness": "exact" if evidence.is_testable else "heuristic",
         "detectable_similarity": judged.detectable,

@@ -23,6 +23,9 @@ from stats.units import UnitFeatures, unit_tests
 _SAME_INDEX_SHARE = 0.5
 """Prior weight of "the same layer" where depths agree; the rest is spread over the other layers read."""
 
+_MIN_TOKENS = 16
+"""Tokens in common below which answers to them tell units too poorly apart to be worth a voice."""
+
 Cell = tuple[int, int]
 """(position among the blocks of a, position among those of b)."""
 
@@ -62,8 +65,8 @@ def _usable(a: Signature, b: Signature) -> tuple[list[int], list[int], list[Skip
     rows = _finite(a, skipped)
     columns = _finite(b, skipped)
     if a.width != b.width:
-        reason = f"residual widths differ ({a.width} and {b.width}): rows cannot be compared"
-        return [], [], [*skipped, Skipped(tensor="hidden units", reason=reason)]
+        reason = f"residual widths differ ({a.width} and {b.width}): rows are compared by their answers to tokens only"
+        skipped.append(Skipped(tensor="hidden units", reason=reason))
     found = {(i, j): _obstacle(a.blocks[i], b.blocks[j]) for i in rows for j in columns}
     told = dict.fromkeys(reason for reason in found.values() if reason)
     for reason in told:
@@ -102,11 +105,30 @@ def _obstacle(left: Block, right: Block) -> str | None:
 
 
 def _cell(left: Block, right: Block, a: Signature, b: Signature) -> tuple[TestResult, ...]:
-    """All ways of testing one pair of blocks."""
-    glu = _is_gated(a, b)
-    plain = unit_tests(_parts(left, right, glu=glu, folded=False), axis=hidden_axis(b), label_group="")
-    folded = unit_tests(_parts(left, right, glu=glu, folded=True), axis=hidden_axis(b), label_group="")
-    return (*plain, replace(folded[0], method="hidden-units-folded"))
+    """All ways of testing one pair of blocks: the same ones for every pair of two models."""
+    glu, axis = _is_gated(a, b), hidden_axis(b)
+    found: list[TestResult] = []
+    if a.width == b.width:
+        found += unit_tests(_parts(left, right, glu=glu, folded=False), axis=axis, label_group="")
+        folded = unit_tests(_parts(left, right, glu=glu, folded=True), axis=axis, label_group="")[0]
+        found.append(replace(folded, method="hidden-units-folded"))
+    probes = _probed(left, right, a, b, glu=glu)
+    if probes:
+        found.append(replace(unit_tests(probes, axis=axis, label_group="")[0], method="hidden-units-probed"))
+    return tuple(found)
+
+
+def _probed(left: Block, right: Block, a: Signature, b: Signature, *, glu: bool) -> list[UnitFeatures]:
+    """Answers of both models' units to the tokens that were read in both."""
+    _, in_a, in_b = np.intersect1d(a.tokens, b.tokens, return_indices=True)
+    if in_a.size < _MIN_TOKENS:
+        return []
+    parts = []
+    for kind in sorted(left.probes.keys() & right.probes.keys()):
+        x, y = left.probes[kind][in_a], right.probes[kind][in_b]
+        if np.isfinite(x).all() and np.isfinite(y).all():
+            parts.append(UnitFeatures(x, y, signed=not (glu and kind == "mlp.up")))
+    return parts
 
 
 def _side(
@@ -124,22 +146,33 @@ def _side(
     for j in own:
         log_weights = _log_prior(mine, theirs, j, other)
         rows = [cells[(i, j) if name == "b" else (j, i)] for i in other]
+        if not any(rows):
+            continue
         first = mine.block_groups[j]
         group = f"hidden:{name}:{mine.blocks[first].layer}"
-        scope = f"layer {mine.blocks[j].layer} of {name}, {rows[0][0].n} units"
-        mixed = [mixture([row[m] for row in rows], log_weights, rows[0][m].method, scope) for m in range(len(rows[0]))]
+        scope = f"layer {mine.blocks[j].layer} of {name}, {next(r.n for row in rows for r in row)} units"
+        mixed = [
+            _mixed(rows, log_weights, method, scope) for method in dict.fromkeys(r.method for row in rows for r in row)
+        ]
         found = discounted(replace(r, label_group=group) for r in mixed)
         results.extend(found)
         best = int(np.argmax([_strength(row) for row in rows] + log_weights))
         pair = (theirs.blocks[other[best]].layer, mine.blocks[j].layer)
-        similarity = max(rows[best][0].statistic, rows[best][2].statistic)
+        similarity = max((r.statistic for r in rows[best] if r.method != "match-count"), default=0.0)
         pooled = log_mean_exp(np.array([r.log_evalue for r in found if r.log_evalue is not None]))
         layers.append(LayerFinding(*(pair if name == "b" else pair[::-1]), pooled, similarity))
     return _Side(name, tuple(results), tuple(sorted(layers, key=lambda f: (f.b, f.a))))
 
 
+def _mixed(rows: Sequence[Sequence[TestResult]], log_weights: Float64Array, method: str, scope: str) -> TestResult:
+    """One way of testing, averaged over the blocks of the other model that have it, weights fixed by shapes alone."""
+    pairs = [(r, w) for row, w in zip(rows, log_weights.tolist(), strict=True) for r in row if r.method == method]
+    weights = np.array([w for _, w in pairs])
+    return mixture([r for r, _ in pairs], weights - (log_mean_exp(weights) + math.log(weights.size)), method, scope)
+
+
 def _strength(row: Sequence[TestResult]) -> float:
-    return max(-math.inf if r.log_evalue is None else r.log_evalue for r in row)
+    return max((-math.inf if r.log_evalue is None else r.log_evalue for r in row), default=-math.inf)
 
 
 def _log_prior(mine: Signature, theirs: Signature, j: int, other: Sequence[int]) -> Float64Array:

@@ -31,12 +31,15 @@ class Change:
         them nothing, descent does. None when either model has none that were trained.
     same_shape : bool
         Whether every tensor read has a partner of the same shape.
+    retention : float or None
+        Retention ratio (`lineage.retention`) where whole matrices were read.
     """
 
     matrices: PairSums
     by_role: Mapping[str, PairSums]
     gain_correlation: float | None
     same_shape: bool
+    retention: float | None = None
 
 
 def measure_change(a: Signature, b: Signature) -> Change:
@@ -74,6 +77,8 @@ def is_cast(source: Signature, target: Signature) -> bool:
     if not can_replay(target.dtype) or _shapes(source) != _shapes(target):
         return False
     hits = total = 0
+    if not all(_is_finite(s) for s in (source, target)):
+        return False
     for _, left, right, is_vector in common_arrays(source, target):
         if is_vector:
             continue  # norms are often left in a wider format than the rest
@@ -91,6 +96,13 @@ def is_on_grid(signature: Signature, dtype: str) -> bool:
 def is_wider(first: str, second: str) -> bool:
     """Whether the first number format has more significant bits than the second."""
     return SIGNIFICANT_BITS.get(first, 0) > SIGNIFICANT_BITS.get(second, 0)
+
+
+def _is_finite(signature: Signature) -> bool:
+    """Whether every value read is a number: what is not would be left out of a replay."""
+    arrays = [*signature.vectors.values(), *signature.census.values(), *(t.values for t in signature.tables.values())]
+    arrays += [values for block in signature.blocks for values in block.parts.values()]
+    return all(bool(np.isfinite(v).all()) for v in arrays)
 
 
 def _if_comparable(

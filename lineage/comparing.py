@@ -7,17 +7,33 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crawl import ModelRef, OpenOptions, WeightSource, open_model
-from lineage.detect import NOT_COVERED, detectable_similarity
-from lineage.documents import direction_entry, log10, model_entry, relation_entry, result_entry, skipped_entry
+from lineage.body import bodies
+from lineage.change import is_wider, measure_change
+from lineage.detect import detectable_similarity, not_covered
+from lineage.documents import (
+    direction_entry,
+    disguise_entry,
+    layer_entries,
+    log10,
+    model_entry,
+    relation_entry,
+    result_entry,
+    skipped_entry,
+)
 from lineage.evidence import Evidence, gather
 from lineage.identity import same_values
+from lineage.looking import Look, look
 from lineage.plan import PUBLIC_KEY, RowKey
 from lineage.published import add_published, require_solver
 from lineage.reading import sign
 from lineage.record import SCHEMA_VERSION, RunRecord, input_entry, row_key_parameter, run_entry
 from lineage.relation import Relation, identical, relate
 from lineage.signature import Signature
+from lineage.structure import relate_looked
 from stats.combine import family_level
+
+_PLAIN_COSINE = 0.7
+"""Pooled cosine of what was read above which a relation is taken as it stands, without a closer look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +114,17 @@ def compare(
         tell("reading", 1, 2)
         second = sign(source_b, key=options.row_key, max_bytes=options.max_bytes)
         tell("reading", 2, 2)
+        tell("testing", 0, 1)
         document = compare_signed(
-            first, second, options, is_identical=lambda: _is_identical(source_a, source_b, options)
+            first,
+            second,
+            options,
+            is_identical=lambda: _is_identical(source_a, source_b, options),
+            closer=lambda: look_closely(source_a, source_b, first, second, options),
         )
         if options.published:
             add_published(document, source_a, source_b, key=options.row_key, max_bytes=options.max_bytes)
+        tell("testing", 1, 1)
         cost = run_entry([first.ref, second.ref], [source_a, source_b], time.perf_counter() - start)
         document["record"]["run"] = cost
         return document
@@ -114,6 +136,7 @@ def compare_signed(
     options: CompareOptions,
     *,
     is_identical: Callable[[], bool | None] = lambda: None,
+    closer: Callable[[], Look | None] = lambda: None,
 ) -> dict[str, Any]:
     """The document of one pair, from two signatures.
 
@@ -123,13 +146,15 @@ def compare_signed(
     options : CompareOptions
     is_identical : callable
         Asked only when everything read agrees: compares all values, or returns None when it cannot.
+    closer : callable
+        Asked only when nothing was found or the relation is not plain: looks closely, or returns None when it cannot.
 
     Returns
     -------
     dict
     """
     evidence = gather(a, b)
-    judged = judge(a, b, evidence, options, is_identical)
+    judged = judge(a, b, evidence, options, is_identical, closer)
     record = RunRecord(
         command="compare",
         seed=options.seed,
@@ -148,8 +173,9 @@ class Judgement:
     """Verdict of a pair and what follows from it."""
 
     verdict: str
-    relation: Relation | None
-    detectable: float | None
+    relation: Relation | None = None
+    detectable: float | None = None
+    seen: Look | None = None
 
 
 def judge(
@@ -158,16 +184,46 @@ def judge(
     evidence: Evidence,
     options: CompareOptions,
     is_identical: Callable[[], bool | None] = lambda: None,
+    closer: Callable[[], Look | None] = lambda: None,
 ) -> Judgement:
-    """Verdict at the level used: only a valid test, or equality of everything, can say more than no-evidence."""
+    """Verdict at the level used: only a valid test, or equality of everything, can say `related` or `identical`."""
     rejects = evidence.log_pvalue <= math.log(options.level)
-    if a.slices_digest == b.slices_digest and a.header_digest == b.header_digest and is_identical():
-        return Judgement("identical", identical("every stored value"), None)
+    same = is_identical() if a.slices_digest == b.slices_digest else False
+    if same:
+        return Judgement("identical", identical("every stored value"))
+    if rejects and is_plain(a, b, evidence):
+        return Judgement("related", relate(a, b, differs=same is False))
+    seen = closer()
+    if rejects:
+        return Judgement(
+            "related",
+            relate(a, b, differs=same is False) if seen is None else relate_looked(a, b, evidence, seen),
+            seen=seen,
+        )
+    if seen is not None and seen.resembles:
+        return Judgement("resembles", relate_looked(a, b, evidence, seen), seen=seen)
     if not evidence.is_testable:
-        return Judgement("untestable", None, None)
-    if not rejects:
-        return Judgement("no-evidence", None, detectable_similarity(a, b, evidence, options.level, options.seed))
-    return Judgement("related", relate(a, b), None)
+        return Judgement("untestable", seen=seen)
+    detectable = detectable_similarity(a, b, evidence, options.level, options.seed)
+    return Judgement("no-evidence", detectable=detectable, seen=seen)
+
+
+def is_plain(a: Signature, b: Signature, evidence: Evidence) -> bool:
+    """Whether a related pair shows itself in place: one shape, every layer read with its like, values still near."""
+    change = measure_change(a, b)
+    in_place = bool(evidence.layers) and all(f.a == f.b for f in evidence.layers)
+    return in_place and change.same_shape and change.matrices.cosine >= _PLAIN_COSINE
+
+
+def look_closely(
+    source_a: WeightSource, source_b: WeightSource, a: Signature, b: Signature, options: CompareOptions
+) -> Look | None:
+    """A closer look at two opened models, or None when it is not affordable or an architecture is unknown."""
+    pair = bodies(source_a, source_b, max_bytes=options.max_bytes)
+    if pair is None:
+        return None
+    coarser = b.dtype if is_wider(a.dtype, b.dtype) else a.dtype
+    return look(*pair, dtype=coarser, key=options.row_key)
 
 
 def identity_of(a: str | ModelRef, b: str | ModelRef, options: CompareOptions) -> Callable[[], bool | None]:
@@ -180,6 +236,18 @@ def identity_of(a: str | ModelRef, b: str | ModelRef, options: CompareOptions) -
     return ask
 
 
+def closer_of(
+    a: str | ModelRef, b: str | ModelRef, first: Signature, second: Signature, options: CompareOptions
+) -> Callable[[], Look | None]:
+    """A closer look that opens both models only when it is asked for."""
+
+    def ask() -> Look | None:
+        with open_model(a, options=options.open_options) as left, open_model(b, options=options.open_options) as right:
+            return look_closely(left, right, first, second, options)
+
+    return ask
+
+
 def _is_identical(a: WeightSource, b: WeightSource, options: CompareOptions) -> bool | None:
     return same_values(a, b, max_bytes=options.max_bytes)
 
@@ -187,7 +255,10 @@ def _is_identical(a: WeightSource, b: WeightSource, options: CompareOptions) -> 
 def _document(
     a: Signature, b: Signature, evidence: Evidence, judged: Judgement, options: CompareOptions, record: RunRecord
 ) -> dict[str, Any]:
-    relation = judged.relation
+    relation, seen = judged.relation, judged.seen
+    resembles = judged.verdict == "resembles"
+    results = (*evidence.results, *((seen.resemblance,) if seen is not None else ()))
+    log_p = seen.resemblance.log_pvalue if seen is not None and resembles else evidence.log_pvalue
     return {
         "schema_version": SCHEMA_VERSION,
         "record": record.as_dict(),
@@ -197,19 +268,18 @@ def _document(
         "alpha": options.alpha,
         "family_size": options.family_size,
         "level_used": options.level,
-        "log10_p": log10(evidence.log_pvalue),
+        "log10_p": log10(log_p),
         "log10_e": log10(evidence.log_evalue) if math.isfinite(evidence.log_evalue) else None,
         "floor_log10_p": log10(evidence.log_floor),
-        "exactness": "exact" if evidence.is_testable else "heuristic",
+        "exactness": "calibrated" if resembles else "exact" if evidence.is_testable else "heuristic",
         "detectable_similarity": judged.detectable,
-        "not_covered": list(NOT_COVERED) if judged.verdict in {"no-evidence", "untestable"} else list(NOT_COVERED[1:3]),
+        "not_covered": not_covered(judged.verdict, looked=seen is not None),
         "relation": None if relation is None else relation_entry(relation),
         "direction": direction_entry(relation),
-        "disguise": None,
-        "layers": [
-            {"a": f.a, "b": f.b, "log10_p": log10(min(0.0, -f.log_evalue)), "similarity": round(f.similarity, 6)}
-            for f in evidence.layers
-        ],
-        "tests": [result_entry(r) for r in evidence.results],
+        "disguise": None if seen is None else disguise_entry(seen.transforms, seen.agreement),
+        "layers": layer_entries(
+            seen.layers if seen is not None and relation is not None else evidence.layers, options.alpha
+        ),
+        "tests": [result_entry(r) for r in results],
         "skipped": [skipped_entry(s) for s in evidence.skipped],
     }

@@ -13,13 +13,22 @@ from stats.features import WINDOW, balanced, unit_cosines
 from stats.power import PlantedGroup, PlantedPart, detectable_cosine
 from stats.residual import GROUP
 
-NOT_COVERED = (
-    "a rewrite that permutes hidden units and also rotates or permutes the residual stream",
+_REWRITES = "a rewrite that permutes hidden units and value dimensions and also rotates or permutes the residual stream"
+_COVERED = (
     "tensors and rows that were not read (attention projections, most rows of every matrix)",
     "a rewriter who knew the row key and treated exactly the rows read",
     "layers other than those read, where depths differ",
 )
 """What the default ladder cannot see, printed with every non-finding."""
+
+
+def not_covered(verdict: str, *, looked: bool) -> list[str]:
+    """What an answer leaves open; a closer look reads everything and sees through rewrites of everything."""
+    if verdict == "identical":
+        return []
+    if verdict in {"related", "resembles"}:
+        return list(_COVERED[:2]) if not looked else [_COVERED[1]]
+    return [*([] if looked else [_REWRITES]), *(_COVERED[1:2] if looked else _COVERED)]
 
 
 def detectable_similarity(a: Signature, b: Signature, evidence: Evidence, level: float, seed: int) -> float | None:

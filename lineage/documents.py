@@ -7,8 +7,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from lineage.aligned import Agreement
+from lineage.finding import LayerFinding
 from lineage.relation import EXACT, Relation
 from lineage.signature import Signature
+from stats.combine import ebh
 from stats.result import Skipped, TestResult
 
 LN10 = math.log(10.0)
@@ -45,12 +50,45 @@ def result_entry(result: TestResult) -> dict[str, Any]:
         "exactness": result.exactness,
         "label_group": result.label_group,
         "scope": result.scope,
+        "controls": result.controls,
+        "z": None if result.z is None else round(result.z, 2),
     }
 
 
 def skipped_entry(skipped: Skipped) -> dict[str, str]:
     """One skipped tensor in a document."""
     return {"tensor": skipped.tensor, "reason": skipped.reason}
+
+
+def disguise_entry(transforms: Sequence[str], agreement: Agreement) -> dict[str, Any] | None:
+    """What was done to a model and what is left once it is undone; None where nothing was done."""
+    if not transforms:
+        return None
+    sums = agreement.sums
+    return {
+        "transforms": list(transforms),
+        "agreement_after": {
+            "exactness": agreement.exactness,
+            "cosine": round(sums.cosine, 4),
+            "relative_change": round(sums.relative_change, 4) if math.isfinite(sums.relative_change) else None,
+            "elements": sums.n,
+        },
+    }
+
+
+def layer_entries(layers: Sequence[LayerFinding], alpha: float) -> list[dict[str, Any]]:
+    """The layers of a document; `rejected` by e-BH over all of them."""
+    rejected = ebh(np.array([f.log_evalue for f in layers]), alpha)
+    return [
+        {
+            "a": f.a,
+            "b": f.b,
+            "log10_p": log10(min(0.0, -f.log_evalue)),
+            "similarity": round(f.similarity, 4),
+            "rejected": bool(r),
+        }
+        for f, r in zip(layers, rejected, strict=True)
+    ]
 
 
 def relation_entry(relation: Relation) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from lineage.align import residual_obstacle
 from lineage.blocks import hidden
 from lineage.finding import Finding, LayerFinding
 from lineage.likeness import likeness
-from lineage.rungs import gains, tables
+from lineage.rungs import attention, gains, tables
 from lineage.signature import Signature
+from lineage.valuetests import experts, values
 from stats.combine import combine_evalues, log_floor_of
 from stats.result import Skipped, TestResult
 
@@ -23,7 +24,7 @@ class PairTest:
     name : str
         As in docs/methods/.
     needs : str
-        "residual" or "hidden": which labels it uses; rows of the residual labels share one obstacle.
+        Which labels it uses: "residual", "hidden", "value" or "expert"; rows of the residual labels share one obstacle.
     run : callable
         Two signatures to a Finding.
     """
@@ -37,8 +38,11 @@ PAIR_TESTS: tuple[PairTest, ...] = (
     PairTest("norm-gains", "residual", gains),
     PairTest("hidden-units", "hidden", hidden),
     PairTest("embedding-columns", "residual", tables),
+    PairTest("attention-columns", "residual", attention),
+    PairTest("value-units", "value", values),
+    PairTest("expert-units", "expert", experts),
 )
-"""Corrected order of the ladder: gains, hidden rows, embedding and head columns. All rows always run."""
+"""Order of the ladder: gains, hidden rows, embedding and head columns, then attention and experts. All rows always run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,9 @@ class LayerFinding:
 
     Attributes
     ----------
-    a, b : int
+    a : int or None
+        None where no layer fits.
+    b : int
         Layers.
     log_evalue : float
         Natural log of the e-value of the block's own labels, averaged over the blocks of the other model.
@@ -26,7 +28,7 @@ class LayerFinding:
         Mean cosine between paired units.
     """
 
-    a: int
+    a: int | None
     b: int
     log_evalue: float
     similarity: float

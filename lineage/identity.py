@@ -26,21 +26,46 @@ def same_values(a: WeightSource, b: WeightSource, *, max_bytes: int | None = Non
     Returns
     -------
     bool or None
-        True: same tensor names, dtypes and shapes, and equal stored bits everywhere, whatever the shards and
-        their order. None: too large to read within `max_bytes`, so not known.
+        True: equal stored bits in every tensor, in one dtype and shape, whatever the shards, their order, and a prefix
+        of the names. None: too large to read within `max_bytes`, so not known.
 
     Notes
     -----
     Content hashes of the Hub settle it without a byte where both sides list the same set. Reads in blocks.
     """
-    if a.header_digest() != b.header_digest():
+    names = _partners(a, b)
+    if names is None:
         return False
     hashes = a.content_hashes(), b.content_hashes()
     if all(hashes) and sorted(hashes[0].values()) == sorted(hashes[1].values()):
         return True
     if not all(_affords(s, max_bytes) for s in (a, b)):
         return None
-    return all(_same_tensor(a, a.tensors[name], b, b.tensors[name]) for name in sorted(a.tensors))
+    return all(_same_tensor(a, a.tensors[left], b, b.tensors[right]) for left, right in sorted(names.items()))
+
+
+def _partners(a: WeightSource, b: WeightSource) -> dict[str, str] | None:
+    """Tensor of b for each tensor of a: of the same name, else of the same roles; None when some has no like."""
+    if a.header_digest() == b.header_digest():
+        return {name: name for name in a.tensors}
+    mine, theirs = _by_roles(a), _by_roles(b)
+    if mine is None or theirs is None or mine.keys() != theirs.keys():
+        return None
+    pairs = {mine[roles]: theirs[roles] for roles in mine}
+    like = all(
+        (a.tensors[x].dtype, a.tensors[x].shape) == (b.tensors[y].dtype, b.tensors[y].shape) for x, y in pairs.items()
+    )
+    return pairs if like else None
+
+
+def _by_roles(source: WeightSource) -> dict[str, str] | None:
+    """Tensor by the roles it holds; None when a tensor other than a buffer has no role."""
+    if any("buffer" not in reason for reason in source.unmapped.values()):
+        return None
+    roles: dict[str, list[str]] = {}
+    for role, view in source.views.items():
+        roles.setdefault(view.tensor.name, []).append(str(role))
+    return {" ".join(sorted(held)): name for name, held in roles.items()}
 
 
 def _affords(source: WeightSource, max_bytes: int | None) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from crawl import CrawlError, ModelRef, open_model
-from lineage.comparing import CompareOptions, compare_signed, identity_of
+from lineage.comparing import CompareOptions, closer_of, compare_signed, identity_of
 from lineage.discoveries import Discoveries
 from lineage.documents import error_entry
 from lineage.errors import UsageError
@@ -96,7 +96,13 @@ def _one(a: str, b: str, options: CompareOptions, cache: dict[str, Signature | C
     first, second = (s for s in signatures if isinstance(s, Signature))
     start = time.perf_counter()
     try:
-        document = compare_signed(first, second, options, is_identical=identity_of(a, b, options))
+        document = compare_signed(
+            first,
+            second,
+            options,
+            is_identical=identity_of(a, b, options),
+            closer=closer_of(a, b, first, second, options),
+        )
         costs = (
             _published(document, first, second, options)
             if options.published

@@ -14,7 +14,7 @@ import numpy as np
 from lineage.errors import UsageError
 from stats.arrays import IntVector
 
-SIGNATURE_VERSION = 1
+SIGNATURE_VERSION = 2
 """Rises whenever a choice below changes: signatures of two versions are not comparable."""
 
 N_LAYERS = 4
@@ -25,6 +25,18 @@ N_UNITS = 16
 
 MAX_COLUMNS = 4096
 """Residual dimensions read of any row: keeps the reading flat in model size, 8 KB a row in 16 bits."""
+
+N_WIDE = 2
+"""Blocks of a wider model that are read over all residual dimensions: what is blind to a rotation needs them all."""
+
+VALUE_RUN = 8
+N_VALUE_RUNS = 8
+"""Value dimensions read in two layers: eight runs of eight. A run that starts at a multiple of eight lies inside one
+head whatever the number of heads, which tensors do not show; runs sit at eighths of the axis, so that heads in another
+order still meet their partners among them."""
+
+N_EXPERTS = 64
+"""Experts whose router rows are read."""
 
 N_CENSUS_ROWS = 4
 MAX_CENSUS_COLUMNS = 1024
@@ -80,6 +92,20 @@ def pick_layers(n_layers: int) -> tuple[int, ...]:
     if n_layers <= N_LAYERS:
         return tuple(range(n_layers))
     return tuple((2 * i + 1) * n_layers // (2 * N_LAYERS) for i in range(N_LAYERS))
+
+
+def pick_wide(n_layers: int) -> tuple[int, ...]:
+    """The layers, among those read, whose rows are read over all residual dimensions, and whose values are read."""
+    layers = pick_layers(n_layers)
+    middle = (len(layers) - N_WIDE + 1) // 2
+    return layers[middle : middle + N_WIDE] if len(layers) > N_WIDE else layers
+
+
+def pick_values(n: int, most: int = N_VALUE_RUNS) -> IntVector:
+    """Value dimensions read: runs of `VALUE_RUN` that begin at multiples of it, spread over the axis; empty when too few."""
+    n_runs = min(most, n // VALUE_RUN)
+    starts = [n * i // n_runs // VALUE_RUN * VALUE_RUN for i in range(n_runs)]
+    return np.concatenate([np.arange(s, s + VALUE_RUN) for s in starts]) if starts else np.arange(0)
 
 
 def pick_run(what: str, n: int, count: int, key: RowKey) -> IntVector:

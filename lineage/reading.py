@@ -20,8 +20,11 @@ from lineage.plan import (
     pick_layers,
     pick_run,
     pick_tokens,
+    pick_wide,
 )
-from lineage.signature import TABLE_KINDS, Block, Signature, Table, VectorKey
+from lineage.probing import Probes, folded
+from lineage.signature import TABLE_KINDS, Block, Signature, Table, Values, VectorKey
+from lineage.valuereading import read_experts, read_values
 from stats.arrays import Float64Array
 from stats.result import Skipped
 from stats.units import UnitFeatures, unit_tests
@@ -56,18 +59,18 @@ def sign(source: WeightSource, *, key: RowKey = PUBLIC_KEY, max_bytes: int | Non
 
     Notes
     -----
-    Cost: about 2.5 MB of a 7B model in 16 bits and 2.6 MB of a 70B one from a disk; on the Hub, where bytes are spent
-    to save requests, about 3.1 and 6.3 MB. See docs/methods/what-is-read.md.
+    Cost: below 4 MB of a model of 7B or 70B parameters in 16 bits from a disk; on the Hub bytes are spent to save
+    requests. See docs/methods/what-is-read.md.
     """
     arch = source.architecture
     if arch is None:
-        reader = _Reader(source, key, slice(0, 0), max_bytes)
+        reader = Reader(source, key, slice(0, 0), max_bytes)
         reader.skip("all tensors", "unknown architecture: no axis has been named, so no label test is valid")
         reader.sample()
     else:
-        reader = _Reader(source, key, pick_columns(arch.width, MAX_COLUMNS, key), max_bytes)
+        reader = Reader(source, key, pick_columns(arch.width, MAX_COLUMNS, key), max_bytes)
         reader.read(arch)
-    parts = (reader.vectors, reader.blocks, reader.tables, {**reader.census, **reader.samples})
+    parts = (reader.vectors, reader.blocks, reader.tables, reader.others())
     return Signature(
         ref=str(source.ref),
         id=source.ref.id,
@@ -81,6 +84,9 @@ def sign(source: WeightSource, *, key: RowKey = PUBLIC_KEY, max_bytes: int | Non
         blocks=tuple(reader.blocks),
         block_groups=_label_groups(reader.blocks),
         tables=reader.tables,
+        tokens=reader.tokens,
+        values=tuple(reader.values),
+        experts=tuple(reader.experts),
         census=reader.census,
         samples=reader.samples,
         skipped=tuple(reader.skipped),
@@ -91,7 +97,7 @@ def sign(source: WeightSource, *, key: RowKey = PUBLIC_KEY, max_bytes: int | Non
     )
 
 
-class _Reader:
+class Reader:
     """Collects the slices of one model."""
 
     def __init__(self, source: WeightSource, key: RowKey, columns: slice, max_bytes: int | None) -> None:
@@ -100,6 +106,11 @@ class _Reader:
         self.key = key
         self.columns = columns
         self.vectors: dict[VectorKey, Float64Array] = {}
+        self.full: dict[VectorKey, Float64Array] = {}
+        self.wide_embed: Float64Array | None = None
+        self.tokens = np.arange(0)
+        self.values: list[Values] = []
+        self.experts: list[Values] = []
         self.blocks: list[Block] = []
         self.tables: dict[str, Table] = {}
         self.census: dict[str, Float64Array] = {}
@@ -107,6 +118,7 @@ class _Reader:
         self.skipped: list[Skipped] = []
 
     def skip(self, tensor: str, reason: str) -> None:
+        """Record what is not read."""
         self.skipped.append(Skipped(tensor=tensor, reason=reason))
 
     def sample(self) -> None:
@@ -127,21 +139,45 @@ class _Reader:
             self.samples[name] = _f64(self.source.rows(tensor, rows, columns=part))
 
     def read(self, arch: Architecture) -> None:
-        """Gains, hidden units, tables, census: the order of the ladder, the descriptive part last."""
+        """Gains, hidden units, tables, values, experts, census: the order of the ladder, the descriptive part last."""
         layers = pick_layers(arch.n_layers)
         for role in sorted(self.source.views, key=str):
             view = self.source.views[role]
             wanted = role.layer is None or role.layer in layers
-            if wanted and self._is_residual_vector(role, view, arch) and self._affords(view, 1, arch.width, str(role)):
-                self.vectors[role.layer, role.kind] = _f64(self.source.view_vector(view))[self.columns]
+            if wanted and self._is_residual_vector(role, view, arch) and self.affords(view, 1, arch.width, str(role)):
+                self.full[role.layer, role.kind] = _f64(self.source.view_vector(view))
+        self.vectors = {key: values[self.columns] for key, values in self.full.items()}
         for layer in layers:
             self._read_block(layer, arch)
         for kind in TABLE_KINDS:
             self._read_table(kind, arch)
+        probes = self._probes(arch)
+        self.blocks = [probes.with_probes(block) for block in self.blocks]
+        self.values = read_values(self, arch, probes)
+        self.experts = read_experts(self, arch, probes)
         for layer in layers:
             self._read_census(layer)
 
-    def _affords(self, view: View, rows: int, columns: int, what: str) -> bool:
+    def others(self) -> dict[str, Float64Array]:
+        """Everything else that was read, by a name of its own, for the digest."""
+        found = {**self.census, **self.samples}
+        for name, group in (("values", self.values), ("experts", self.experts)):
+            found |= {f"{name} {v.layer}": v.parts for v in group}
+        for block in self.blocks:
+            found |= {f"wide {block.layer} {kind}": values for kind, values in block.wide.items()}
+        return found
+
+    def _probes(self, arch: Architecture) -> Probes:
+        """What turns rows over all residual dimensions into answers to tokens."""
+        table = self.tables.get("embed")
+        self.tokens = table.rows if table is not None else self.tokens
+        head = self.tables.get("unembed", table if arch.tied_head else None)
+        narrow = arch.width <= MAX_COLUMNS
+        final = self.full.get((None, "norm.final"))
+        out = head.values * (1.0 if final is None else final) if head is not None and narrow else None
+        return Probes(self.wide_embed, out if head is None or np.array_equal(head.rows, self.tokens) else None)
+
+    def affords(self, view: View, rows: int, columns: int, what: str) -> bool:
         """Whether a read of rows x columns elements stays within the byte limit; records the skip when not."""
         cost = rows * columns * len(view.tensor.span) // max(1, math.prod(view.tensor.shape))
         if self.max_bytes is None or self.source.bytes_read + cost <= self.max_bytes:
@@ -155,49 +191,56 @@ class _Reader:
         inner = kind in {"norm.q", "norm.k"}
         return kind.startswith("norm.") and not inner and len(view.shape) == 1 and view.shape[0] == arch.width
 
-    def _find(self, kind: str, layer: int) -> View | None:
+    def find(self, kind: str, layer: int) -> View | None:
         """The view of a kind in a layer: the dense one, else that of expert 0."""
         dense = self.source.views.get(Role(kind, layer, None))
         return dense if dense is not None else self.source.views.get(Role(kind, layer, 0))
 
     def _read_block(self, layer: int, arch: Architecture) -> None:
-        parts: dict[str, Float64Array] = {}
+        rows: dict[str, Float64Array] = {}
         n_units = 0
+        wide = arch.width <= MAX_COLUMNS or layer in pick_wide(arch.n_layers)
         for kind in ("mlp.gate", "mlp.up", "mlp.down"):
-            view = self._find(kind, layer)
+            view = self.find(kind, layer)
             if view is None:
                 continue
-            values = self._units(view, kind, f"layer {layer} {kind}", arch)
+            columns = slice(0, arch.width) if wide else self.columns
+            values = self._units(view, kind, f"layer {layer} {kind}", arch, columns)
             if values is not None:
-                parts[kind] = values
+                rows[kind] = values
                 n_units = view.shape[1] if kind == "mlp.down" else view.shape[0]
-        if not parts:
+        if not rows:
             if not any(s.tensor.startswith(f"layer {layer} mlp") for s in self.skipped):
                 self.skip(f"layer {layer} MLP", "no matrix in which a hidden unit is contiguous in the file")
             return
-        gain = self.vectors.get((layer, arch.mlp_norm)) if arch.mlp_norm else None
-        self.blocks.append(Block(layer=layer, n_units=n_units, parts=parts, gain=gain))
+        gain = self.full.get((layer, arch.mlp_norm)) if arch.mlp_norm else None
+        full = {k: folded(v, None if k == "mlp.down" else gain) for k, v in rows.items()} if wide else {}
+        self.blocks.append(
+            Block(
+                layer=layer,
+                n_units=n_units,
+                parts={k: np.ascontiguousarray(v[self.columns]) if wide else v for k, v in rows.items()},
+                gain=None if gain is None else gain[self.columns],
+                wide=full,
+            )
+        )
 
-    def _units(self, view: View, kind: str, what: str, arch: Architecture) -> Float64Array | None:
+    def _units(self, view: View, kind: str, what: str, arch: Architecture, columns: slice) -> Float64Array | None:
         """(k, s) features of the chosen units, or None where a unit is scattered over the file."""
         outputs, inputs = view.shape
-        if kind == "mlp.down":
-            if not view.transposed or outputs != arch.width:
-                return None
-            units = pick_run("units", inputs, N_UNITS, self.key)
-            if not self._affords(view, units.size, self.columns.stop - self.columns.start, what):
-                return None
-            return _f64(self.source.view_columns(view, units, rows=self.columns))
-        if view.transposed or inputs != arch.width:
+        is_down = kind == "mlp.down"
+        if (outputs if is_down else inputs) != arch.width or view.transposed != is_down:
             return None
-        units = pick_run("units", outputs, N_UNITS, self.key)
-        if not self._affords(view, units.size, self.columns.stop - self.columns.start, what):
+        units = pick_run("units", inputs if is_down else outputs, N_UNITS, self.key)
+        if not self.affords(view, units.size, columns.stop - columns.start, what):
             return None
-        return np.ascontiguousarray(_f64(self.source.view_rows(view, units, columns=self.columns)).T)
+        if is_down:
+            return _f64(self.source.view_columns(view, units, rows=columns))
+        return np.ascontiguousarray(_f64(self.source.view_rows(view, units, columns=columns)).T)
 
     def _read_census(self, layer: int) -> None:
         for kind in _CENSUS_KINDS:
-            view = self._find(kind, layer)
+            view = self.find(kind, layer)
             if view is None or len(view.shape) != 2:
                 continue
             stored_rows, stored_columns = (view.shape[1], view.shape[0]) if view.transposed else view.shape
@@ -205,7 +248,7 @@ class _Reader:
             index = pick_run(what, stored_rows, N_UNITS if what == "units" else N_CENSUS_ROWS, self.key)[:N_CENSUS_ROWS]
             part = pick_columns(stored_columns, MAX_CENSUS_COLUMNS, self.key)
             role = str(Role(kind, layer, None))
-            if not self._affords(view, index.size, part.stop - part.start, f"{role} (census)"):
+            if not self.affords(view, index.size, part.stop - part.start, f"{role} (census)"):
                 continue
             if view.transposed:
                 self.census[role] = _f64(self.source.view_columns(view, index, rows=part))
@@ -224,12 +267,14 @@ class _Reader:
         if len(view.shape) != 2 or view.shape[1] != arch.width or view.transposed:
             self.skip(kind, f"its shape {view.shape} does not end in the residual width {arch.width}")
             return
-        rows = pick_tokens(kind, view.shape[0], self.key)
-        wide = kind == "embed.position"
-        if not self._affords(view, rows.size, arch.width if wide else self.columns.stop - self.columns.start, kind):
+        rows = pick_tokens("tokens" if kind in {"embed", "unembed"} else kind, view.shape[0], self.key)
+        wide = kind in {"embed", "embed.position"}
+        if not self.affords(view, rows.size, arch.width if wide else self.columns.stop - self.columns.start, kind):
             return
         values = _f64(self.source.view_rows(view, rows, columns=None if wide else self.columns))
         norms = np.sqrt(np.sum(values * values, axis=1))
+        if kind == "embed":
+            self.wide_embed = values
         values = np.ascontiguousarray(values[:, self.columns]) if wide else values
         self.tables[kind] = Table(kind=kind, n_rows=view.shape[0], rows=rows, values=values, row_norms=norms)
 
@@ -241,7 +286,7 @@ class _Reader:
             return
         part = pick_run("patch", inputs, 64, self.key)
         index = np.arange(self.columns.start, self.columns.stop)
-        if not self._affords(view, index.size, part.size, "embed.patch"):
+        if not self.affords(view, index.size, part.size, "embed.patch"):
             return
         values = _f64(self.source.view_rows(view, index, columns=slice(int(part[0]), int(part[-1]) + 1)))
         values = np.ascontiguousarray(values.T)

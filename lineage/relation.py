@@ -21,6 +21,12 @@ MIN_GAIN_CORRELATION = 0.3
 LARGE_CHANGE = 0.5
 """Parameters that start constant agree by descent only. Far apart and below this correlation: a common start."""
 
+MIN_COSINE = 0.1
+"""Pooled cosine below which matrices have nothing to do with each other, whatever else is shared."""
+
+MIN_RETENTION = 0.6
+"""Retention ratio below which only a start is shared: on the zoo shared starts reach 0.35 to 0.55, descent 1.0 and more."""
+
 UNCHANGED_MATRICES = 0.2
 """Share of role kinds left bit-identical from which an update is called partial (adapters, frozen parts)."""
 
@@ -80,6 +86,9 @@ class Relation:
         return self.kind != "shared-init"
 
 
+_READ_ONLY = 0.5
+"""Nothing is known of the values that were not read."""
+
 EXACT: Mapping[str, Any] = {"population": "exact comparison, no population needed", "n": 0, "ece": 0.0}
 
 
@@ -88,13 +97,15 @@ def identical(compared: str) -> Relation:
     return Relation("identical", 1.0, steps=("identical",), details={"compared": compared}, calibrated_on=EXACT)
 
 
-def relate(a: Signature, b: Signature) -> Relation:
+def relate(a: Signature, b: Signature, *, differs: bool = False) -> Relation:
     """Name the relation of a pair that a valid test has shown to be related.
 
     Parameters
     ----------
     a, b : Signature
         The pair.
+    differs : bool
+        Whether the models are known to differ somewhere, though perhaps not in what was read.
 
     Returns
     -------
@@ -102,8 +113,15 @@ def relate(a: Signature, b: Signature) -> Relation:
         Exact kinds (equal values, a replayed cast) first; then the size of the change decides between kinds with
         the shares measured on the trained fixtures. Two checkpoints in one dtype give no direction.
     """
-    if is_equal(a, b) and a.dtype == b.dtype:
-        return identical("every value read")
+    if is_equal(a, b) and a.dtype == b.dtype and not differs:
+        return Relation(
+            "identical",
+            _READ_ONLY,
+            (("related", 1.0 - _READ_ONLY),),
+            ("identical",),
+            details={"compared": "every value read; the rest was not read"},
+            calibrated_on={"population": "none: what was not read may differ", "n": 0, "ece": None},
+        )
     forward, backward = is_cast(a, b), is_cast(b, a)
     if a.dtype != b.dtype and (forward or backward):
         return Relation(
@@ -115,7 +133,24 @@ def relate(a: Signature, b: Signature) -> Relation:
             calibrated_on=EXACT,
         )
     change = measure_change(a, b)
-    return _statistical(change, _details(change))
+    return relate_change(change)
+
+
+def relate_change(change: Change, details: Mapping[str, Any] | None = None) -> Relation:
+    """Kind of a relation from the size of a change, with the shares measured on the trained fixtures.
+
+    Parameters
+    ----------
+    change : Change
+        As measured, on aligned tensors where a rewrite was undone.
+    details : mapping, optional
+        Further numbers for the relation.
+
+    Returns
+    -------
+    Relation
+    """
+    return _statistical(change, {**_details(change), **(details or {})})
 
 
 def _cast_signals(a: Signature, b: Signature, *, forward: bool, backward: bool) -> tuple[Signal, ...]:
@@ -152,7 +187,7 @@ def _statistical(change: Change, details: dict[str, Any]) -> Relation:
     total = sum(counts.values()) + len(counts)
     shares = sorted(((kind, (n + 1) / total) for kind, n in counts.items()), key=lambda item: (-item[1], item[0]))
     kind, probability = shares[0]
-    if band not in {"common-start", "other-shape"}:
+    if band not in {"common-start", "other-shape", "unlike"}:
         details["not_excluded"] = ["sibling"]
     calibrated = {**CALIBRATED_ON, "band": band, "n": sum(counts.values())}
     if probability < MIN_PROBABILITY:
@@ -164,9 +199,13 @@ def band_of(change: Change) -> str:
     """Which row of `KIND_COUNTS` a pair falls into."""
     if not change.same_shape or change.matrices.n == 0:
         return "other-shape"
+    if change.matrices.cosine < MIN_COSINE:
+        return "unlike"
     distance = change.matrices.relative_change
     correlation = change.gain_correlation
     if distance > LARGE_CHANGE and correlation is not None and correlation < MIN_GAIN_CORRELATION:
+        return "common-start"
+    if change.retention is not None and change.retention < MIN_RETENTION:
         return "common-start"
     kinds = [k for k in change.by_role if not k.startswith(("norm.", "bias."))]
     frozen = sum(change.by_role[k].unchanged_share == 1.0 for k in kinds)
@@ -185,6 +224,7 @@ KIND_COUNTS: Mapping[str, Mapping[str, int]] = {
     "partial-update": {"lora-merge": 1, "fine-tune": 0, "partial-copy": 0},
     "common-start": {"shared-init": 6, "continued-pretraining": 0},
     "other-shape": {"related": 0},
+    "unlike": {"related": 0},
 }
 """Pairs of the fixture zoo in each band, by their true kind (docs/methods/calibration.md): a kind's probability is its
 share with one pair added to each kind. Counted over pairs of which one descends from the other, or which share an

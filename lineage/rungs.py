@@ -9,7 +9,9 @@ import numpy as np
 
 from lineage.align import common_rows, is_usable, residual_axis
 from lineage.finding import Finding, discounted, mixture
-from lineage.signature import Signature, VectorKey
+from lineage.plan import MAX_CENSUS_COLUMNS
+from lineage.signature import Signature, Table, VectorKey
+from stats.arrays import Float64Array
 from stats.residual import column_test, gain_test
 from stats.result import Skipped, TestResult
 
@@ -71,10 +73,11 @@ def tables(a: Signature, b: Signature) -> Finding:
     results: list[TestResult] = []
     skipped: list[Skipped] = []
     for kind in sorted(a.tables.keys() | b.tables.keys()):
-        if kind not in a.tables or kind not in b.tables:
-            skipped.append(Skipped(tensor=kind, reason=f"only {(a if kind in a.tables else b).id} has one"))
+        first, second = _table(a, kind), _table(b, kind)
+        if first is None or second is None:
+            skipped.append(Skipped(tensor=kind, reason=f"only {(b if first is None else a).id} has one"))
             continue
-        left, right = common_rows(a.tables[kind], b.tables[kind])
+        left, right = common_rows(first, second)
         scope = f"{left.shape[0]} rows of {kind}"
         name = {"embed": "embedding-columns", "unembed": "head-columns"}.get(
             kind, f"{kind.removeprefix('embed.')}-columns"
@@ -82,6 +85,49 @@ def tables(a: Signature, b: Signature) -> Finding:
         test = partial(column_test, left, right, axis=residual_axis(b), method=name, scope=scope)
         _collect(results, skipped, kind, test)
     return Finding(tuple(discounted(results)), tuple(skipped))
+
+
+def _table(signature: Signature, kind: str) -> Table | None:
+    """A table; the embedding where a head is tied to it."""
+    tied = kind == "unembed" and signature.architecture is not None and signature.architecture.tied_head
+    return signature.tables.get("embed" if tied else kind)
+
+
+def attention(a: Signature, b: Signature) -> Finding:
+    """Columns of query and key rows, read in the same places: a table of residual dimensions that has no tokens.
+
+    Rows of values and of the MLP are left out: their own labels are tested elsewhere, and labels must not be each
+    other's features in a circle. Positions of rotary dimensions are no labels; heads in another order only cost power.
+    """
+    left: list[Float64Array] = []
+    right: list[Float64Array] = []
+    for role in sorted(a.census.keys() & b.census.keys()):
+        x, y = a.census[role], b.census[role]
+        if role.endswith((".attn.q", ".attn.k")) and x.shape == y.shape and x.shape[1] == _census_width(a):
+            left.append(x)
+            right.append(y)
+    if not left:
+        return Finding(
+            skipped=(Skipped(tensor="attention", reason="no query or key rows at one place in both models"),)
+        )
+    results: list[TestResult] = []
+    skipped: list[Skipped] = []
+    scope = f"{sum(x.shape[0] for x in left)} query and key rows"
+    test = partial(
+        column_test,
+        np.concatenate(left),
+        np.concatenate(right),
+        axis=residual_axis(b),
+        method="attention-columns",
+        scope=scope,
+    )
+    _collect(results, skipped, "attention", test)
+    return Finding(tuple(discounted(results)), tuple(skipped))
+
+
+def _census_width(signature: Signature) -> int:
+    """Columns of a census row that runs along the residual stream."""
+    return min(signature.width, MAX_CENSUS_COLUMNS)
 
 
 def _collect(results: list[TestResult], skipped: list[Skipped], tensor: str, test: Callable[[], TestResult]) -> None:

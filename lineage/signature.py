@@ -32,12 +32,41 @@ class Block:
         Features first, units second, for each matrix in which a unit is contiguous in the file.
     gain : (k,) float64 or None
         The norm gain in front of the block, over the same residual dimensions.
+    probes : mapping of str to (t, s) float64
+        For each matrix, what its units answer to the tokens read: rows times gain times embedding, over all residual
+        dimensions, or (mlp.down) their outputs read by the head. Blind to any rotation of the residual stream.
+    wide : mapping of str to (d, s) float64
+        The matrices over all residual dimensions with the gain folded in, where those were read.
     """
 
     layer: int
     n_units: int
     parts: Mapping[str, Float64Array]
     gain: Float64Array | None
+    probes: Mapping[str, Float64Array] = field(default_factory=dict)
+    wide: Mapping[str, Float64Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Value dimensions of one layer, or the experts of its router.
+
+    Attributes
+    ----------
+    layer : int
+        Its depth.
+    n_units : int
+        Length of the whole axis.
+    parts : (k, s) float64
+        Features first, units second; the gain in front is folded in.
+    probes : (t, s) float64
+        Answers to the tokens read, as in `Block`.
+    """
+
+    layer: int
+    n_units: int
+    parts: Float64Array
+    probes: Float64Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +123,10 @@ class Signature:
         it is a copy of. Copied layers (depth up-scaling) share labels and must not be multiplied.
     tables : mapping of str to Table
         Embedding-like tables.
+    tokens : (t,) int64
+        Rows of the embedding behind every probe.
+    values, experts : tuple of Values
+        Value dimensions, and router rows, of some layers.
     census : mapping of str to float64 array
         A few rows of every matrix of the chosen layers, by role; only describes, never tests.
     samples : mapping of str to float64 array
@@ -118,6 +151,9 @@ class Signature:
     blocks: tuple[Block, ...]
     block_groups: tuple[int, ...]
     tables: Mapping[str, Table]
+    tokens: IntVector
+    values: tuple[Values, ...]
+    experts: tuple[Values, ...]
     census: Mapping[str, Float64Array]
     samples: Mapping[str, Float64Array]
     skipped: tuple[Skipped, ...]

@@ -1,5 +1,6 @@
 """Arrays in, results out: the exact tests and the scores. Knows no files, no models, no opinions."""
 
+from stats.anchored import anchored_test as anchored_test
 from stats.axes import Axis as Axis
 from stats.axes import is_exchangeable as is_exchangeable
 from stats.axes import require_exchangeable as require_exchangeable
@@ -21,5 +22,6 @@ from stats.residual import gain_test as gain_test
 from stats.result import Score as Score
 from stats.result import Skipped as Skipped
 from stats.result import TestResult as TestResult
+from stats.split import split_test as split_test
 from stats.units import UnitFeatures as UnitFeatures
 from stats.units import unit_tests as unit_tests

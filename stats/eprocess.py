@@ -233,13 +233,50 @@ def _reveal_all(batch: Float64Array, grid: BetaGrid, out: Float64Array) -> None:
 
 def _mixtures(factors: Float64Array) -> Float64Array:
     """Log of the mixture over the grid after each reveal; half of the prior weight lies on beta = 0."""
-    prior = np.full(N_BETAS + 1, -math.log(2.0 * N_BETAS))
-    prior[0] = -math.log(2.0)
     running = np.zeros((factors.shape[0], N_BETAS + 1))
     np.cumsum(factors, axis=0, out=running[:, 1:])
-    running += prior
-    peak = running.max(axis=1)
-    return np.asarray(peak + np.log(np.exp(running - peak[:, None]).sum(axis=1)))
+    return _mixed(running)
+
+
+def _mixed(log_evalues: Float64Array) -> Float64Array:
+    """Log of the prior mixture of (m, N_BETAS + 1) log e-values, beta = 0 first."""
+    prior = np.full(N_BETAS + 1, -math.log(2.0 * N_BETAS))
+    prior[0] = -math.log(2.0)
+    weighted = log_evalues + prior
+    peak = weighted.max(axis=1)
+    return np.asarray(peak + np.log(np.exp(weighted - peak[:, None]).sum(axis=1)))
+
+
+def square_evalues(windows: Float64Array, *, grid: BetaGrid) -> Float64Array:
+    """Log of the final e-value of each window by itself, valid when the labels of either side are random.
+
+    Parameters
+    ----------
+    windows : (w, n, n) float64
+        Scores, finite; partners share an index.
+    grid : BetaGrid
+        Inverse temperatures.
+
+    Returns
+    -------
+    (w,) float64
+        For each window what `either_eprocess` gives for it alone, all computed at once.
+
+    Raises
+    ------
+    ValueError
+        The windows are not square or not finite.
+    """
+    if windows.ndim != 3 or windows.shape[1] != windows.shape[2] or not np.isfinite(windows).all():
+        raise ValueError(f"windows must be finite and square, got shape {windows.shape}")
+    count, n, _ = windows.shape
+    finals = []
+    for side in (windows, np.ascontiguousarray(windows.swapaxes(1, 2))):
+        factors = np.empty((count, n, N_BETAS))
+        _reveal_all(side, grid, factors)
+        totals = np.concatenate((np.zeros((count, 1)), factors.sum(axis=1)), axis=1)
+        finals.append(_mixed(totals))
+    return np.asarray(np.minimum(*finals))
 
 
 def _check_truth(

@@ -89,6 +89,7 @@ def column_test(
     *,
     axis: Axis = Axis.RESIDUAL,
     window: int = WINDOW,
+    centred: bool = True,
     method: str = "embedding-columns",
     scope: str = "",
 ) -> TestResult:
@@ -103,6 +104,8 @@ def column_test(
         What the columns are. Must be exchangeable: a table of positions beside it must be learned, not fixed.
     window : int
         Labels are permuted inside windows of this many dimensions.
+    centred : bool
+        Whether columns are centred over the rows. Not where the sign of a row is free: it would move the centre.
     method, scope : str
         Copied to the result.
 
@@ -135,7 +138,7 @@ def column_test(
     """
     require_exchangeable(axis)
     first, second = as_pair(a, b, min_rows=4)
-    fa, fb = balanced(first, centre_units=True), balanced(second, centre_units=True)
+    fa, fb = balanced(first, centre_units=centred), balanced(second, centre_units=centred)
     grid = cosine_grid(float(fa.shape[0] - 1))
     paired: list[float] = []
 

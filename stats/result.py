@@ -39,6 +39,10 @@ class TestResult:
         separately are multiplied.
     scope : str
         What was compared, for people.
+    controls : int or None
+        Number of controls behind a calibrated result, whose p-value is never below 1 / (controls + 1).
+    z : float or None
+        Distance of a calibrated statistic from its controls, in their standard deviations. Not a p-value.
     """
 
     __test__ = False  # pytest would otherwise try to collect a class of this name
@@ -53,6 +57,8 @@ class TestResult:
     exactness: Exactness
     label_group: str
     scope: str
+    controls: int | None = None
+    z: float | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.log_pvalue) and self.log_pvalue <= 0.0):
@@ -61,6 +67,8 @@ class TestResult:
             raise ValueError(f"log_floor must be finite and <= 0, got {self.log_floor}")
         if self.exactness == "exact" and self.log_pvalue < self.log_floor - 1e-9 * max(1.0, -self.log_floor):
             raise ValueError(f"log_pvalue {self.log_pvalue} lies below the floor {self.log_floor}")
+        if self.exactness == "calibrated" and (self.controls is None or self.log_evalue is not None):
+            raise ValueError("a calibrated result names its controls and has no e-value")
         if self.log_evalue is not None and math.isnan(self.log_evalue):
             raise ValueError("log_evalue is NaN")
 

@@ -24,7 +24,8 @@ class UnitFeatures:
     Attributes
     ----------
     a, b : (k, s) float64
-        Features first (input dimensions of an up row, say), units second.
+        Features first (input dimensions of an up row, say), units second. `stats.split` takes models of different
+        numbers of units, `stats.anchored` of different numbers of features.
     signed : bool
         False where a unit's sign is free (the up side of a gated block): the absolute cosine is used.
     """

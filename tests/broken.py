@@ -10,7 +10,9 @@ from nulls import LEVELS, ROOT, limit
 from stats.axes import Axis
 from stats.eprocess import cosine_grid, permutation_eprocess
 from stats.residual import column_test
+from stats.split import align
 from stats.tails import log_factorial
+from stats.units import UnitFeatures
 
 N = 2000
 
@@ -91,6 +93,22 @@ def token_axis_permuted(rng: np.random.Generator) -> float:
     return column_test(kinship[0], kinship[1], axis=Axis.RESIDUAL).log_pvalue
 
 
+def matched_on_held(rng: np.random.Generator) -> float:
+    """The split test with its rows matched on all residual dimensions: the labels tested have chosen the pairs."""
+    part = UnitFeatures(rng.normal(size=(32, 60)), rng.normal(size=(32, 60)))
+    found = align([part], max_pairs=12)
+    held = np.arange(16, 32)
+    return column_test(part.a[np.ix_(held, found.a)].T, part.b[np.ix_(held, found.b)].T, centred=False).log_pvalue
+
+
+def own_label_among_anchors(rng: np.random.Generator) -> float:
+    """The anchored test with the unit being revealed among its anchors: the true candidate's cosine with it is one."""
+    rows = rng.normal(size=(2, 16, 32))
+    kin = [m @ m.T for m in (r / np.linalg.norm(r, axis=1, keepdims=True) for r in rows)]
+    scores = np.stack([kin[0][t, : t + 1] @ kin[1][:, : t + 1].T for t in range(16)])
+    return permutation_eprocess([scores], grid=cosine_grid(32.0)).log_pvalue
+
+
 _TABLES: dict[int, np.ndarray] = {}
 
 
@@ -110,6 +128,8 @@ TWINS: dict[str, Callable[[np.random.Generator], float]] = {
     "rows chosen after looking": rows_chosen_after_looking,
     "zero padding of the narrower model": zero_padding,
     "token axis permuted": token_axis_permuted,
+    "rows matched on the dimensions tested": matched_on_held,
+    "own label among the anchors": own_label_among_anchors,
 }
 
 

@@ -25,7 +25,7 @@ def compare_text(document: Mapping[str, Any], *, colour: bool = False) -> str:
     parts += _meaning(document)
     if document["tests"]:
         parts += ["", "Evidence", _tests(document)]
-    if document["layers"] and document["verdict"] == "related":
+    if document["layers"] and document["verdict"] in {"related", "resembles"}:
         parts += ["", "Layers", _layers(document)]
     if document["skipped"]:
         rows = [(s["tensor"], s["reason"]) for s in document["skipped"]]
@@ -42,6 +42,8 @@ def _headline(d: Mapping[str, Any]) -> str:
         return f"IDENTICAL: {a} and {b} hold the same values in every tensor."
     if verdict == "related":
         return f"RELATED: {a} and {b} share weights; their weights are not independent (p <= {power_of_ten(d['log10_p'])})."
+    if verdict == "resembles":
+        return f"RESEMBLES: once a rewrite is undone, {a} and {b} agree far more than any control. This is not a proof."
     if verdict == "no-evidence":
         return f"NO EVIDENCE: nothing was found that {a} and {b} share weights. This does not show that they do not."
     return f"UNTESTABLE: no tensor or axis on which a test of {a} and {b} is valid."
@@ -54,6 +56,8 @@ def _meaning(d: Mapping[str, Any]) -> list[RenderableType]:
         lines += [null, _level(d), "", *_relation(d)]
         if d["relation"] and d["relation"]["kind"] not in {"identical", "cast"}:
             lines.append(_CAVEAT)
+    if d["verdict"] == "resembles":
+        lines += [_controls(d), "", *_relation(d)]
     if d["verdict"] == "no-evidence":
         seen = d["detectable_similarity"]
         lines.append(f"Combined p-value {power_of_ten(d['log10_p'])}. " + _level(d))
@@ -63,6 +67,28 @@ def _meaning(d: Mapping[str, Any]) -> list[RenderableType]:
             else "What was read could not have shown even a near copy at this level."
         )
     return lines
+
+
+def _controls(d: Mapping[str, Any]) -> str:
+    test = next(t for t in d["tests"] if t["exactness"] == "calibrated")
+    return (
+        f"No valid test rejects. The hidden units agree on {test['statistic']:.0%} of their partners, more than any of "
+        f"{test['controls']} controls (layers at other depths of the same two models): rank p <= "
+        f"{power_of_ten(test['log10_p'])}. A rank among controls is calibrated, not exact."
+    )
+
+
+def _disguise(d: Mapping[str, Any]) -> list[RenderableType]:
+    found = d["disguise"]
+    if found is None:
+        return []
+    after = found["agreement_after"]
+    left = {
+        "bits": "every paired value is then equal, bit for bit",
+        "rounding": "what is left is what rounding leaves",
+        None: f"matrices then differ by {after['relative_change']} of their norm (cosine {after['cosine']:.3f})",
+    }[after["exactness"]]
+    return [f"Rewritten: {', '.join(found['transforms'])}. Undone, {left}."]
 
 
 def _level(d: Mapping[str, Any]) -> str:
@@ -77,13 +103,16 @@ def _relation(d: Mapping[str, Any]) -> list[RenderableType]:
     lines: list[RenderableType] = [f"Kind: {_kind(relation)}" + (f"; also possible: {others}." if others else ".")]
     if "sibling" in relation["details"].get("not_excluded", ()):
         lines.append("From two models alone, two children of one parent look the same as a parent and its child.")
+    lines += _disguise(d)
     change = relation["details"].get("relative_change")
     if change is not None:
         gain = relation["details"].get("gain_correlation")
         told = "untestable" if gain is None else f"{gain:.2f}"
         cosine = relation["details"]["cosine"]
+        kept = relation["details"].get("retention_ratio")
         lines.append(
-            f"Matrices changed by {change:.3g} of their norm (cosine {cosine:.3f}); correlation of gains: {told}."
+            f"Matrices changed by {change:.3g} of their norm (cosine {cosine:.3f}); correlation of gains: {told}; "
+            f"retention ratio: {'not read' if kept is None else f'{kept:.2f}'}."
         )
     return [*lines, _direction(d, direction)]
 
@@ -133,7 +162,13 @@ def _evalue(t: Mapping[str, Any]) -> str:
 
 def _layers(d: Mapping[str, Any]) -> RenderableType:
     rows = [
-        (layer["a"], layer["b"], f"{layer['similarity']:.3f}", power_of_ten(layer["log10_p"])) for layer in d["layers"]
+        (
+            "none" if layer["a"] is None else layer["a"],
+            layer["b"],
+            f"{layer['similarity']:.3f}",
+            power_of_ten(layer["log10_p"]),
+        )
+        for layer in d["layers"]
     ]
     return table(("layer of a", "layer of b", "row cosine", "p"), rows, right=(0, 1, 2, 3))
 

@@ -1,5 +1,6 @@
 """The gate in small: 2,000 nulls per public test, the natural pairs, the broken twins, and the freshness of the long table."""
 
+import itertools
 import json
 import math
 
@@ -7,8 +8,11 @@ import numpy as np
 import pytest
 
 import broken
+import derive
 import nulls
+from stats.anchored import anchored_test
 from stats.residual import column_test, gain_test
+from stats.split import split_test
 from stats.units import UnitFeatures, unit_tests
 
 N = 2000
@@ -39,7 +43,42 @@ def hidden(rng):
     return list(unit_tests(parts, label_group="h"))
 
 
-@pytest.mark.parametrize("draw", [gains, columns, hidden])
+def _blocks(rng, d, *sizes):
+    """Gate and up of two strangers: clusters along directions both share, heavy tails, outlier dimensions, dead units.
+
+    The units of the first are sorted by norm, so that its dead ones come last; the clusters of the second in order.
+    """
+    centres, made = rng.normal(size=(2, d, 3)), []
+    for s in sizes:
+        block = centres[:, :, np.arange(s) * 3 // s] + 0.5 * rng.standard_t(2, size=(2, d, s))
+        block[:, [1, d // 2]] *= 30.0
+        block[:, :, rng.random(s) < 0.2] = 0.0
+        made.append(block)
+    made[0] = made[0][:, :, np.argsort(-np.linalg.norm(made[0][1], axis=0), kind="stable")]
+    return made
+
+
+def _pairs(a, b):
+    return [UnitFeatures(a[k], b[k], signed=k == 0) for k in range(2)]
+
+
+def split(rng):
+    """Clusters and outliers of the units are shared; the residual labels of one model, either one, are drawn."""
+    blocks = _blocks(rng, 48, 48, 36)
+    drawn = int(rng.integers(2))
+    blocks[drawn] = blocks[drawn][:, rng.permutation(48)]
+    return [split_test(_pairs(*blocks), fit=np.arange(0, 48, 2), held=np.arange(1, 48, 2), window=12)]
+
+
+def anchored(rng):
+    """The residual stream is shared and aligned; the labels of the units of one model, either one, are drawn."""
+    blocks = _blocks(rng, 24, 16, 16)
+    drawn = int(rng.integers(2))
+    blocks[drawn] = blocks[drawn][:, :, rng.permutation(16)]
+    return [anchored_test(_pairs(*blocks), label_group="h")]
+
+
+@pytest.mark.parametrize("draw", [gains, columns, hidden, split, anchored])
 def test_two_thousand_nulls_stay_within_the_limits(draw):
     rng = np.random.default_rng(0)
     tally = nulls.Tally()
@@ -59,6 +98,27 @@ def test_natural_pairs_stay_within_the_limits():
     assert sum(tally.verdicts.values()) == 276
     assert set(tally.verdicts) == {"no-evidence"}
     assert tally.excess() == []
+
+
+def test_natural_blocks_stay_within_the_limits():
+    """The same runs, each block against the same block, for the statistics that no command uses yet."""
+    runs = list(nulls.micro_runs().values())[:24]
+    blocks = [[_rows(derive.fold_gains(w), layer) for layer in range(2)] for w in runs]
+    order = np.random.default_rng(0).permutation(32)
+    tally = nulls.Tally()
+    for (a, b), layer in itertools.product(itertools.combinations(blocks, 2), range(2)):
+        whole = split_test(_pairs(a[layer], b[layer]), fit=order[:16], held=order[16:])
+        run = anchored_test(_pairs(a[layer][..., 8:24], b[layer][..., 8:24]), label_group="h")
+        for result in (whole, run):
+            tally.log10_p[result.method].append(result.log_pvalue / math.log(10))
+    assert [(method, n) for method, n, *_ in tally.rows()] == [("hidden-units-anchored", 552), ("split", 552)]
+    assert tally.excess() == []
+
+
+def _rows(weights, layer):
+    return np.stack(
+        [weights[f"model.layers.{layer}.mlp.{side}_proj.weight"].astype(np.float64).T for side in ("gate", "up")]
+    )
 
 
 def test_the_sound_test_passes_the_gate_of_the_twins():

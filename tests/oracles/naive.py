@@ -52,3 +52,85 @@ def pair_sums(a, b):
         math.fsum((x - y) ** 2 for x, y in zip(a, b, strict=True)),
         sum(x == y for x, y in zip(a, b, strict=True)),
     )
+
+
+def kinship(parts, signed):
+    """Clipped, centred cosines between units inside one model, one matrix per pair of parts; parts are lists of rows."""
+    n = len(parts[0])
+    out = []
+    for p, left in enumerate(parts):
+        for q, right in enumerate(parts):
+            k = [[cosine(x, y) for y in right] for x in left]
+            k = k if signed[p] and signed[q] else [[abs(v) for v in row] for row in k]
+            mean = math.fsum(k[i][j] for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+            out.append([[k[i][j] - mean if i != j else 0.0 for j in range(n)] for i in range(n)])
+    scale = math.sqrt(math.fsum(v * v for k in out for row in k for v in row) / (len(out) * n * (n - 1)))
+    return [[[max(-5.0, min(5.0, v / scale)) for v in row] for row in k] for k in out]
+
+
+def _matching(scores):
+    """Square root of (softmax along the row times softmax along the column)."""
+    n = len(scores)
+    out = [[0.0] * n for _ in range(n)]
+    for i in range(n):
+        for j in range(n):
+            row = math.fsum(math.exp(scores[i][k] - scores[i][j]) for k in range(n))
+            column = math.fsum(math.exp(scores[k][j] - scores[i][j]) for k in range(n))
+            out[i][j] = 1.0 / math.sqrt(row * column)
+    return out
+
+
+def anchored_scores(a, b, rounds=8):
+    """Scores of every pair of units from two kinships, straight from the definition."""
+    n = len(a[0])
+    every = range(n)
+
+    def profiles(kinds):
+        return [[sorted(k[i][j] for j in every if j != i) for k in kinds] for i in every]
+
+    pa, pb = profiles(a), profiles(b)
+    scores = [
+        [
+            -0.5
+            * math.fsum(
+                min((x - y) ** 2, 25.0) for u, v in zip(pa[i], pb[j], strict=True) for x, y in zip(u, v, strict=True)
+            )
+            for j in every
+        ]
+        for i in every
+    ]
+    for _ in range(rounds):
+        weights = _matching(scores)
+        scores = [
+            [
+                -0.5
+                * math.fsum(
+                    weights[k][m] * (x[i][k] ** 2 - 2 * x[i][k] * y[j][m])
+                    for x, y in zip(a, b, strict=True)
+                    for k in every
+                    for m in every
+                )
+                - 0.5 * math.fsum(weights[k][m] * y[j][m] ** 2 for y in b for k in every for m in every)
+                for j in every
+            ]
+            for i in every
+        ]
+    return [
+        [
+            scores[i][j] + math.fsum(x[i][s] * y[j][s] for x, y in zip(a, b, strict=True) for s in range(min(i, j)))
+            for j in every
+        ]
+        for i in every
+    ]
+
+
+def mutual_best(scores):
+    """Pairs (i, j) that are each other's single best."""
+    rows, columns = range(len(scores)), range(len(scores[0]))
+    return [
+        (i, j)
+        for i in rows
+        for j in columns
+        if all(scores[i][j] > scores[i][k] for k in columns if k != j)
+        and all(scores[i][j] > scores[k][j] for k in rows if k != i)
+    ]

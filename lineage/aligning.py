@@ -1,0 +1,272 @@
+"""Undoing what was done to a model: residual stream, layers, hidden units, heads; the mapping later stages compare by.
+
+Everything here describes a pair. The verdict rests on tests (or, for `resembles`, on controls) made elsewhere.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lineage.body import Body, Layer
+from lineage.streams import Residual, centred, mean_cosine, relabelling, residual_readings, turned
+from stats.arrays import Float64Array, IntVector
+from stats.matching import Matching, agreement, cosines, mutual_matches
+
+_SAMPLE = 128
+"""Hidden units of a layer of a that look for partners when layers are matched; all of them in small layers."""
+
+MIN_AGREEMENT = 0.2
+"""Share of units whose two views must name one partner before two layers are called the same. Strangers: below 0.05."""
+
+_LOG_SPREAD = 0.1
+"""Spread of the logarithms of scales above which they may be a rescaling: rounding and light training stay below."""
+
+_NEGATIVE = 0.02
+"""Share of negative scales above which signs are called flipped."""
+
+_FEW = 8
+"""Units below which nothing is said of scales and signs."""
+
+_PLAINER = 0.05
+"""A plainer reading of the residual stream is kept while it loses at most this much agreement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scales:
+    """Sizes of units of b over their partners in a, on the side that reads and on the side that writes.
+
+    Attributes
+    ----------
+    read : (m,) float64
+        Signed least-squares factors; 0 where the rows hardly agree.
+    written : (m,) float64
+        Ratios of norms, positive.
+    """
+
+    read: Float64Array
+    written: Float64Array
+
+    @property
+    def is_rescaled(self) -> bool:
+        """Whether reading was scaled up where writing was scaled down: training does not trade one for the other."""
+        kept = (self.read != 0.0) & (self.written > 0.0)
+        if np.count_nonzero(kept) < _FEW:
+            return False
+        x, y = np.log(np.abs(self.read[kept])), np.log(self.written[kept])
+        spread = float(np.std(x)) * float(np.std(y))
+        return bool(np.std(x) > _LOG_SPREAD and np.mean((x - x.mean()) * (y - y.mean())) < -0.5 * spread)
+
+    @property
+    def is_flipped(self) -> bool:
+        """Whether some units had their sign changed."""
+        kept = self.read[self.read != 0.0]
+        return bool(kept.size >= _FEW and np.mean(kept < 0.0) > _NEGATIVE)
+
+    @property
+    def undone(self) -> Float64Array:
+        """(m,) factor to divide by: the scale where one was applied, its sign where signs were, else 1."""
+        whole = np.where(self.read == 0.0, 1.0, self.read)
+        return whole if self.is_rescaled else np.sign(whole) if self.is_flipped else np.ones_like(whole)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMap:
+    """A layer of b and the layer of a it is made of.
+
+    Attributes
+    ----------
+    a : int or None
+        None when no layer of a resembles it.
+    b : int
+    agreement : float
+        Share of sampled units whose views agree on a partner.
+    units : Matching or None
+        Hidden units, a against b.
+    kv : IntVector or None
+        For each key-value head of a the head of b it became.
+    mlp, values : Scales or None
+        Free scales of the paired hidden units of a gated MLP, and of the value dimensions.
+    """
+
+    a: int | None
+    b: int
+    agreement: float
+    units: Matching | None = None
+    kv: IntVector | None = None
+    mlp: Scales | None = None
+    values: Scales | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """The whole mapping from b to a."""
+
+    residual: Residual
+    layers: tuple[LayerMap, ...]
+    table: Float64Array
+
+    @property
+    def matched(self) -> tuple[LayerMap, ...]:
+        """Layers of b that have a partner."""
+        return tuple(m for m in self.layers if m.a is not None)
+
+
+def align(a: Body, b: Body) -> Alignment:
+    """Find the mapping of two models, reading both layer by layer.
+
+    Parameters
+    ----------
+    a, b : Body
+
+    Returns
+    -------
+    Alignment
+
+    Notes
+    -----
+    Layers first: a layer of b belongs to the layer of a for which most hidden units are paired alike by two of their
+    views (gate and up; up and down without a gate). This is tried with the residual stream as it is, with its dimensions
+    paired one by one, and with a rotation, each fitted to the embeddings of tokens at one id; the plainest reading that
+    agrees best is kept. Then units and heads of each pair of layers.
+    Cost: O(layers_a layers_b sample h d) a reading, and O(d^3) once.
+    """
+    layers_a = [a.layer(i) for i in range(a.architecture.n_layers)]
+    layers_b = [b.layer(i) for i in range(b.architecture.n_layers)]
+    best: tuple[float, Residual, Float64Array] | None = None
+    for residual in residual_readings(a, b):
+        table = np.array([[layer_agreement(x, turned(y, residual)) for y in layers_b] for x in layers_a])
+        seen = float(table.max(axis=0).mean())
+        if best is None or seen > best[0] + _PLAINER:
+            best = (seen, residual, table)
+        if seen > 1.0 - _PLAINER:
+            break
+    assert best is not None  # noqa: S101 - there is always the reading as it is
+    _, residual, table = best
+    maps = [_layer_map(layers_a, turned(y, residual), table[:, j], (a, b)) for j, y in enumerate(layers_b)]
+    plainer = _plainer(residual, maps, layers_a, layers_b) if residual.kind == "rotation" else None
+    if plainer is not None:
+        residual = plainer
+        maps = [_layer_map(layers_a, turned(y, residual), table[:, j], (a, b)) for j, y in enumerate(layers_b)]
+    return Alignment(residual, tuple(maps), table)
+
+
+def _plainer(
+    residual: Residual, maps: Sequence[LayerMap], layers_a: Sequence[Layer], layers_b: Sequence[Layer]
+) -> Residual | None:
+    """The relabelling behind a fitted rotation, from the rows of all paired hidden units; None when there is none."""
+    rows: list[tuple[Float64Array, Float64Array]] = []
+    for m in maps:
+        if m.a is None or m.units is None:
+            continue
+        for x, y, _ in _paired_views(layers_a[m.a], layers_b[m.b]):
+            rows.append((x[m.units.a], y[m.units.b]))
+    if not rows:
+        return None
+    x, y = np.concatenate([r[0] for r in rows]), np.concatenate([r[1] for r in rows])
+    turn = relabelling(x, y)
+    if turn is None or residual.turn is None:
+        return None
+    if mean_cosine(x, y @ turn) < mean_cosine(x, y @ residual.turn) - _PLAINER:
+        return None
+    return Residual("permutation", turn, mean_cosine(x, y @ turn))
+
+
+def layer_agreement(a: Layer, b: Layer) -> float:
+    """Share of sampled hidden units of a that two of their views pair with one unit of b."""
+    views = _paired_views(a, b)
+    if len(views) < 2:
+        return 0.0
+    step = max(1, a.n_hidden // _SAMPLE)
+    scores = [_scores(x[::step], y, signed=signed) for x, y, signed in views[:2]]
+    return float(agreement(*scores) / min(scores[0].shape))
+
+
+def unit_scores(a: Layer, b: Layer) -> Float64Array:
+    """Sum over views of the cosines between all hidden units of two layers."""
+    total = np.zeros((a.n_hidden, b.n_hidden))
+    for x, y, signed in _paired_views(a, b):
+        total += _scores(x, y, signed=signed)
+    return total / max(1, len(_paired_views(a, b)))
+
+
+def _layer_map(layers: Sequence[Layer], layer: Layer, scores: Float64Array, models: tuple[Body, Body]) -> LayerMap:
+    best = int(scores.argmax()) if scores.size else -1
+    if best < 0 or scores[best] < MIN_AGREEMENT:
+        return LayerMap(None, layer.index, float(scores.max(initial=0.0)))
+    if (
+        np.count_nonzero(scores == scores[best]) > 1
+        and layer.index < scores.size
+        and scores[layer.index] == scores[best]
+    ):
+        best = layer.index  # copies of one layer inside a: the same place is the plainest reading
+    base = layers[best]
+    units = mutual_matches(unit_scores(base, layer))
+    kv = _heads(base, layer, models)
+    scales = _mlp_scales(base, layer, units), _value_scales(base, layer, kv)
+    return LayerMap(base.index, layer.index, float(scores[best]), units, kv, *scales)
+
+
+def _heads(a: Layer, b: Layer, models: tuple[Body, Body]) -> IntVector | None:
+    """For each key-value head of a its best head of b, by all rows of keys; None where heads are not known."""
+    counts = {m.architecture.n_kv for m in models}
+    n = counts.pop()
+    if counts or n is None or "attn.k" not in a.reads or "attn.k" not in b.reads:
+        return None
+    x, y = a.reads["attn.k"], b.reads["attn.k"]
+    if x.shape != y.shape or x.shape[0] % n:
+        return None
+    return np.asarray(cosines(x.reshape(n, -1), y.reshape(n, -1)).argmax(axis=1))
+
+
+def _mlp_scales(a: Layer, b: Layer, units: Matching) -> Scales | None:
+    """Scales of the paired hidden units of a gated MLP."""
+    if "mlp.gate" not in a.reads or not all("mlp.up" in x.reads and "mlp.down" in x.writes for x in (a, b)):
+        return None
+    read = _ratios(a.reads["mlp.up"][units.a], b.reads["mlp.up"][units.b])
+    return Scales(read, _norm_ratios(a.writes["mlp.down"][units.a], b.writes["mlp.down"][units.b]))
+
+
+def _value_scales(a: Layer, b: Layer, kv: IntVector | None) -> Scales | None:
+    """Scales of the value dimensions, heads put in order; all query heads of a group write through one value."""
+    if kv is None or not all("attn.v" in x.reads and "attn.o" in x.writes for x in (a, b)):
+        return None
+    n, order = kv.size, by_head(a.reads["attn.v"].shape[0], kv)
+    groups = [x.writes["attn.o"].reshape(n, -1, order.size // n, x.writes["attn.o"].shape[1]) for x in (a, b)]
+    first, second = (np.moveaxis(g, 1, 2).reshape(order.size, -1) for g in groups)
+    return Scales(_ratios(a.reads["attn.v"], b.reads["attn.v"][order]), _norm_ratios(first, second[order]))
+
+
+def by_head(n: int, kv: IntVector) -> IntVector:
+    """Positions along the value axis once the heads are put in the order `kv`."""
+    return np.asarray((kv[:, None] * (n // kv.size) + np.arange(n // kv.size)).ravel())
+
+
+def _norm_ratios(x: Float64Array, y: Float64Array) -> Float64Array:
+    """Norms of the rows of y over those of x; 0 for zero rows."""
+    first, second = (np.sqrt(np.einsum("ij,ij->i", v, v)) for v in (x, y))
+    return np.asarray(np.where(first > 0.0, second / np.where(first > 0.0, first, 1.0), 0.0))
+
+
+def _ratios(x: Float64Array, y: Float64Array) -> Float64Array:
+    """Least-squares factor from each row of x to the row of y; 0 where the rows hardly agree."""
+    size = np.einsum("ij,ij->i", x, x)
+    inner = np.einsum("ij,ij->i", x, y)
+    cosine = inner / np.sqrt(np.maximum(size * np.einsum("ij,ij->i", y, y), 1e-300))
+    return np.asarray(np.where(np.abs(cosine) > 0.5, inner / np.maximum(size, 1e-300), 0.0))
+
+
+def _paired_views(a: Layer, b: Layer) -> list[tuple[Float64Array, Float64Array, bool]]:
+    """Views both layers have over one residual width, with whether their sign means something."""
+    mine: Mapping[str, Float64Array] = dict(a.hidden_views)
+    gated = "mlp.gate" in mine
+    return [
+        (mine[kind], values, not (gated and kind != "mlp.gate"))
+        for kind, values in b.hidden_views
+        if kind in mine and mine[kind].shape[1] == values.shape[1]
+    ]
+
+
+def _scores(x: Float64Array, y: Float64Array, *, signed: bool) -> Float64Array:
+    found = cosines(centred(x), centred(y))
+    return found if signed else np.abs(found)

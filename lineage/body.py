@@ -1,0 +1,159 @@
+"""A closer reading: whole layers of a model by role, one at a time, with the norm gains folded into what reads them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from crawl import Architecture, Role, View, WeightSource
+from stats.arrays import Float64Array
+
+LOCAL_LIMIT = 32 << 20
+REMOTE_LIMIT = 8 << 20
+"""Stored bytes up to which a model is looked at closely without being asked to: a second of work, a few requests."""
+
+MOST_TOKENS = 4096
+"""Embedding rows used to relate two residual streams: four times the width of a small model settles a rotation."""
+
+_READS = {
+    "attn.q": "attn_norm",
+    "attn.k": "attn_norm",
+    "attn.v": "attn_norm",
+    "mlp.gate": "mlp_norm",
+    "mlp.up": "mlp_norm",
+    "router": "mlp_norm",
+}
+_WRITES = ("attn.o", "mlp.down")
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer.
+
+    Attributes
+    ----------
+    index : int
+        Its depth.
+    reads : mapping of str to (n, d) float64
+        Rows over the residual stream, gains folded in: attn.q, attn.k, attn.v, mlp.gate, mlp.up, router.
+    writes : mapping of str to (n, d) float64
+        What each unit writes into the residual stream, turned so that units are rows: attn.o, mlp.down.
+    """
+
+    index: int
+    reads: Mapping[str, Float64Array]
+    writes: Mapping[str, Float64Array]
+
+    @property
+    def hidden_views(self) -> tuple[tuple[str, Float64Array], ...]:
+        """The hidden units seen by each matrix that holds them, the sign-free ones last."""
+        found = [(k, self.reads[k]) for k in ("mlp.gate", "mlp.up") if k in self.reads]
+        found += [("mlp.down", self.writes["mlp.down"])] if "mlp.down" in self.writes else []
+        return tuple(found)
+
+    @property
+    def n_hidden(self) -> int:
+        """Hidden units of its MLP."""
+        views = self.hidden_views
+        return views[0][1].shape[0] if views else 0
+
+
+class Body:
+    """A model that may be read whole, layer by layer.
+
+    Attributes
+    ----------
+    architecture : Architecture
+    id : str
+    """
+
+    def __init__(self, source: WeightSource, architecture: Architecture) -> None:
+        self._source = source
+        self.architecture = architecture
+        self.id = source.ref.id
+        self._kept: dict[int, Layer] = {}
+        self._last: tuple[str, Float64Array] | None = None
+        self._keeps = _size(source) <= LOCAL_LIMIT
+
+    def layer(self, index: int) -> Layer:
+        """One layer, read once in a small model; tensors that are not finite are left out."""
+        if index not in self._kept:
+            found = self._read(index)
+            if not self._keeps:
+                return found
+            self._kept[index] = found
+        return self._kept[index]
+
+    def _read(self, index: int) -> Layer:
+        reads = {k: self._matrix(k, index, norm=getattr(self.architecture, norm)) for k, norm in _READS.items()}
+        writes = {k: self._matrix(k, index, norm=None) for k in _WRITES}
+        return Layer(
+            index,
+            {k: v for k, v in reads.items() if v is not None},
+            {k: np.ascontiguousarray(v.T) for k, v in writes.items() if v is not None},
+        )
+
+    def embedding(self) -> Float64Array | None:
+        """The first rows of the embedding, or None."""
+        view = self._source.views.get(Role("embed"))
+        if view is None or len(view.shape) != 2:
+            return None
+        rows = np.asarray(self._source.view_rows(view, np.arange(min(view.shape[0], MOST_TOKENS))), dtype=np.float64)
+        return rows if np.isfinite(rows).all() else None
+
+    def gain(self, layer: int | None, kind: str | None) -> Float64Array | None:
+        """A norm gain over the residual stream, or None where there is none that is finite."""
+        view = self._source.views.get(Role(kind, layer)) if kind else None
+        if view is None or view.shape != (self.architecture.width,):
+            return None
+        values = np.asarray(self._source.view_vector(view), dtype=np.float64)
+        return values if np.isfinite(values).all() else None
+
+    def _matrix(self, kind: str, layer: int, *, norm: str | None) -> Float64Array | None:
+        view = self._view(kind, layer)
+        if view is None or len(view.shape) != 2:
+            return None
+        values = self._whole(view)
+        if not np.isfinite(values).all():
+            return None
+        gain = self.gain(layer, norm)
+        return values if gain is None or kind in _WRITES else values * gain
+
+    def _whole(self, view: View) -> Float64Array:
+        """A matrix [out, in], its tensor read in one piece; views of one fused tensor follow each other."""
+        tensor = view.tensor
+        if self._last is None or self._last[0] != tensor.name:
+            stored = np.asarray(self._source.read(tensor), dtype=np.float64)
+            self._last = tensor.name, stored.reshape(-1, view.stored_columns)
+        n_out, n_in = view.shape
+        outputs = view.pick.stored(np.arange(n_out))
+        if view.transposed:
+            return np.ascontiguousarray(self._last[1][view.base : view.base + n_in][:, outputs].T)
+        return np.ascontiguousarray(self._last[1][view.base + outputs][:, :n_in])
+
+    def _view(self, kind: str, layer: int) -> View | None:
+        dense = self._source.views.get(Role(kind, layer))
+        return dense if dense is not None else self._source.views.get(Role(kind, layer, 0))
+
+
+def may_read_whole(source: WeightSource, *, thorough: bool = False, max_bytes: int | None = None) -> bool:
+    """Whether a closer reading is affordable: small models always, larger ones when asked for, within `max_bytes`."""
+    size = _size(source)
+    if max_bytes is not None and source.bytes_read + 2 * size > max_bytes:
+        return False
+    return thorough or size <= (REMOTE_LIMIT if source.ref.scheme == "hub" else LOCAL_LIMIT)
+
+
+def _size(source: WeightSource) -> int:
+    return sum(len(t.span) for t in source.tensors.values())
+
+
+def bodies(
+    a: WeightSource, b: WeightSource, *, thorough: bool = False, max_bytes: int | None = None
+) -> tuple[Body, Body] | None:
+    """Both models for a closer reading, or None when an architecture is unknown or a model is too large."""
+    if a.architecture is None or b.architecture is None:
+        return None
+    if not all(may_read_whole(s, thorough=thorough, max_bytes=max_bytes) for s in (a, b)):
+        return None
+    return Body(a, a.architecture), Body(b, b.architecture)

@@ -1,0 +1,79 @@
+"""Names for what was done to a model: the transforms that a mapping shows."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lineage.aligning import Alignment, LayerMap
+from lineage.body import Body
+from stats.features import is_placeholder
+from stats.matching import cosines, mutual_matches
+
+_OFF_INDEX = 0.5
+"""Share of pairs with two different indices above which hidden units are called permuted; a few stray by chance."""
+
+_RESIDUAL = {"permutation": "residual-permutation", "rotation": "residual-rotation"}
+
+
+def transforms(a: Body, b: Body, found: Alignment) -> tuple[str, ...]:
+    """Names of the rewrites between two models, sorted.
+
+    Parameters
+    ----------
+    a, b : Body
+    found : Alignment
+        The mapping from b to a.
+
+    Returns
+    -------
+    tuple of str
+        Of the contract's list; empty when the mapping is the identity.
+    """
+    maps = found.matched
+    names = {_RESIDUAL[found.residual.kind]} if found.residual.kind in _RESIDUAL and maps else set()
+    if any(_is_permuted(m) for m in maps):
+        names.add("hidden-permutation")
+    if any(m.kv is not None and not np.array_equal(m.kv, np.arange(m.kv.size)) for m in maps):
+        names.add("head-permutation")
+    scales = [s for m in maps for s in (m.mlp, m.values) if s is not None]
+    if any(s.is_rescaled for s in scales):
+        names.add("rescale")
+    if any(s.is_flipped for s in scales):
+        names.add("sign")
+    if maps and _is_folded(a, b, maps):
+        names.add("gain-folding")
+    if any(_experts_moved(a, b, m, found) for m in maps):
+        names.add("expert-permutation")
+    return tuple(sorted(names))
+
+
+def _is_permuted(m: LayerMap) -> bool:
+    if m.units is None or not m.units.a.size:
+        return False
+    if m.units.n_a != m.units.n_b:  # a pruned width keeps the order of what is left
+        return bool(np.mean(np.diff(m.units.b) < 0) > _OFF_INDEX / 2)
+    return bool(np.mean(m.units.a != m.units.b) > _OFF_INDEX)
+
+
+def _is_folded(a: Body, b: Body, maps: Sequence[LayerMap]) -> bool:
+    """Whether one model has trained gains where the other one has constants."""
+    for m in maps:
+        for norm in ("mlp_norm", "attn_norm"):
+            kind = getattr(a.architecture, norm)
+            if kind is None or kind != getattr(b.architecture, norm):
+                continue
+            first, second = a.gain(m.a, kind), b.gain(m.b, kind)
+            if first is not None and second is not None and is_placeholder(first) != is_placeholder(second):
+                return True
+    return False
+
+
+def _experts_moved(a: Body, b: Body, m: LayerMap, found: Alignment) -> bool:
+    if m.a is None:
+        return False
+    first, second = a.layer(m.a).reads.get("router"), b.layer(m.b).reads.get("router")
+    if first is None or second is None or first.shape != second.shape:
+        return False
+    turn = found.residual.turn
+    pairs = mutual_matches(cosines(first, second if turn is None else second @ turn))
+    return pairs.share > _OFF_INDEX and not pairs.is_identity

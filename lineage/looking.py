@@ -1,0 +1,182 @@
+"""The closer look: what was done to a model, which layer became which, and what a rewrite of everything still shows.
+
+Made when the ladder found nothing, or found a relation that is not plain. Reads both models whole, layer by layer.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lineage.aligned import Agreement, agreement_after
+from lineage.aligning import MIN_AGREEMENT, Alignment, align
+from lineage.body import Body, Layer
+from lineage.disguise import transforms
+from lineage.finding import LayerFinding
+from lineage.plan import N_UNITS, RowKey, pick_run
+from lineage.retention import retention_ratio
+from stats.arrays import Float64Array
+from stats.axes import Axis
+from stats.result import TestResult
+from stats.tails import log_mean_exp
+from stats.units import UnitFeatures, unit_tests
+
+MARGIN = 3.0
+"""A resemblance must be this many times its largest control, and `_MIN_UNITS` units above it."""
+
+_MIN_UNITS = 10
+"""Units that agree: over 39,800 pairs of blocks of independently seeded transformers the largest count was 4 of 160."""
+
+_NULL = (
+    "none that is exact: the agreement of the layers that fit best is ranked among that of the other pairs of layers of "
+    "the same two models, which independent models would not beat"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a closer look saw.
+
+    Attributes
+    ----------
+    alignment : Alignment
+        The mapping from b to a.
+    transforms : tuple of str
+        Names of what was done.
+    agreement : Agreement
+        What is left of the difference once it is undone.
+    layers : tuple of LayerFinding
+        One per layer of b.
+    resemblance : TestResult
+        The calibrated agreement of the best layers.
+    resembles : bool
+        Whether that exceeds every control by the stated margin.
+    retention : float or None
+        Retention ratio of paired matrices; low where only a start is shared.
+    same_vocabulary : bool
+        Whether the embeddings have one number of rows.
+    """
+
+    alignment: Alignment
+    transforms: tuple[str, ...]
+    agreement: Agreement
+    layers: tuple[LayerFinding, ...]
+    resemblance: TestResult
+    resembles: bool
+    retention: float | None
+    same_vocabulary: bool
+
+
+def look(a: Body, b: Body, *, dtype: str, key: RowKey) -> Look:
+    """Look closely at two models of known architecture.
+
+    Parameters
+    ----------
+    a, b : Body
+    dtype : str
+        Stored number format of the coarser of the two.
+    key : RowKey
+        Places the units of the exact test of each layer.
+
+    Returns
+    -------
+    Look
+
+    Notes
+    -----
+    Nothing here is an exact test but the p-values of layers. Cost: see `lineage.aligning.align`.
+    """
+    found = align(a, b)
+    resemblance = _resemblance(a, found)
+    largest = float(_controls(found).max(initial=0.0))
+    units = _sampled(a, found)
+    share = resemblance.statistic
+    resembles = (
+        len(found.matched) * 2 >= len(found.layers)
+        and share >= max(MIN_AGREEMENT, MARGIN * largest)
+        and (share - largest) * units >= _MIN_UNITS
+    )
+    vocabularies = [None if e is None else e.shape[0] for e in (a.embedding(), b.embedding())]
+    return Look(
+        alignment=found,
+        transforms=transforms(a, b, found),
+        agreement=agreement_after(a, b, found, dtype),
+        layers=_layers(a, b, found, key),
+        resemblance=resemblance,
+        resembles=bool(resembles),
+        retention=retention_ratio(a, b, found),
+        same_vocabulary=vocabularies[0] == vocabularies[1],
+    )
+
+
+def _controls(found: Alignment) -> Float64Array:
+    """Agreement of every pair of layers but those the map names."""
+    free = np.ones_like(found.table, dtype=np.bool_)
+    for j, m in enumerate(found.layers):
+        best = int(found.table[:, j].argmax()) if m.a is None else m.a
+        free[best, j] = False
+    return np.asarray(found.table[free])
+
+
+def _resemblance(a: Body, found: Alignment) -> TestResult:
+    controls = _controls(found)
+    best = float(np.mean(found.table.max(axis=0))) if found.table.size else 0.0
+    is_top = controls.size > 0 and best > float(controls.max())
+    log_p = -math.log(controls.size + 1) if is_top else 0.0
+    spread = float(np.std(controls)) if controls.size else 0.0
+    return TestResult(
+        method="unit-agreement",
+        null=_NULL,
+        statistic=best,
+        n=_sampled(a, found),
+        log_pvalue=log_p,
+        log_floor=-math.log(controls.size + 1),
+        log_evalue=None,
+        exactness="calibrated",
+        label_group="none",
+        scope=f"hidden units of {found.table.shape[1]} layers, residual stream read as {found.residual.kind}",
+        controls=int(controls.size),
+        z=(best - float(np.mean(controls))) / spread if spread > 0.0 else None,
+    )
+
+
+def _sampled(a: Body, found: Alignment) -> int:
+    return int(a.layer(0).n_hidden * found.table.shape[1])
+
+
+def _layers(a: Body, b: Body, found: Alignment, key: RowKey) -> tuple[LayerFinding, ...]:
+    layers_a = [a.layer(i) for i in range(a.architecture.n_layers)]
+    entries = []
+    for m in found.layers:
+        similarity = m.units.similarity if m.units is not None else 0.0
+        entries.append(LayerFinding(m.a, m.b, _log_evalue(layers_a, b.layer(m.b), key), similarity))
+    return tuple(entries)
+
+
+def _log_evalue(layers: Sequence[Layer], layer: Layer, key: RowKey) -> float:
+    """Exact evidence of one layer of b: the mean over the layers of a of the e-value of their hidden units."""
+    found = []
+    for base in layers:
+        parts = _unit_features(base, layer, key)
+        if parts:
+            found += [r.log_evalue for r in unit_tests(parts, axis=Axis.HIDDEN, label_group="")]
+    values = np.array([e for e in found if e is not None])
+    return log_mean_exp(values) if values.size else 0.0
+
+
+def _unit_features(a: Layer, b: Layer, key: RowKey) -> list[UnitFeatures]:
+    if a.n_hidden != b.n_hidden or not a.n_hidden:
+        return []
+    units = pick_run("units", a.n_hidden, N_UNITS, key)
+    mine = dict(a.hidden_views)
+    gated = "mlp.gate" in mine
+    return [
+        UnitFeatures(
+            np.ascontiguousarray(mine[kind][units].T),
+            np.ascontiguousarray(values[units].T),
+            signed=not (gated and kind != "mlp.gate"),
+        )
+        for kind, values in b.hidden_views
+        if kind in mine and mine[kind].shape[1] == values.shape[1]
+    ]

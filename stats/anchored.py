@@ -1,0 +1,211 @@
+"""The anchored test: hidden units told by their inner products inside their own model.
+
+Nothing done to the residual stream as a whole (rotation, permutation, signs) touches an inner product of two rows.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stats.arrays import Float64Array, as_matrix
+from stats.axes import Axis, require_exchangeable
+from stats.eprocess import BetaGrid, either_eprocess
+from stats.features import products, squared_gaps, unit_norm
+from stats.kernels.anchor import anchored
+from stats.result import TestResult
+from stats.units import UnitFeatures
+
+MIN_UNITS = 4
+"""Fewer units have too few inner products to tell anything apart."""
+
+_NULL = (
+    "the labels of the hidden units of this block of either model are a uniformly random order, given everything else"
+)
+_CLIP = 5.0
+"""Inner products beyond five standard units count as five: one pair of duplicated units must not decide."""
+_GAP_CAP = _CLIP * _CLIP
+_ROUNDS = 8
+"""Rounds of refinement. Unchanged and lightly changed units need one, strongly changed ones up to this many."""
+_PLAIN_UNITS = 64
+"""Units up to which plain numpy is faster than loading the compiled loop."""
+_GRID = BetaGrid(smallest=1.0 / 16.0, squarings=1)
+"""A likelihood of inner products correlated by r wants beta near r / (1 - r^2): 1/16 to 8, a factor two apart."""
+
+
+def anchored_test(
+    parts: Sequence[UnitFeatures], *, axis: Axis = Axis.HIDDEN, label_group: str, scope: str = ""
+) -> TestResult:
+    """Test whether the hidden units of two blocks know each other's labels, whatever the basis of their rows.
+
+    Parameters
+    ----------
+    parts : sequence of UnitFeatures
+        The matrices read, each for the same n units of both models, with norm gains folded in. Whole rows: a window
+        of a rotated row holds other directions. Within a model all matrices have one number of features; the two
+        models may differ in it.
+    axis : Axis
+        What the units are. Must be exchangeable.
+    label_group : str
+        Name of this block's labels.
+    scope : str
+        Copied to the result.
+
+    Returns
+    -------
+    TestResult
+        statistic: correlation between the inner products of paired units.
+
+    Raises
+    ------
+    ValueError
+        As `anchored_scores`.
+
+    Notes
+    -----
+    Null: `_NULL` above. Units are revealed in index order; those revealed are anchors for the rest. The weights of a
+    step use past labels and label-free quantities only, so each factor has conditional mean exactly 1, in both roles;
+    the smaller of the two e-values is kept (`stats.eprocess.either_eprocess`).
+    Error: rounding only; the mean over all n! labellings of either model is at most 1 (by enumeration, n <= 6).
+    Cost: O(K n^2 (d + n)) for K = parts^2 kernels and d features.
+
+    References
+    ----------
+    Exchangeability: arXiv 2502.12292, Theorem 1. The statistic is ours.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> gate, up = rng.normal(size=(2, 64, 16))
+    >>> turn = np.linalg.qr(rng.normal(size=(64, 64)))[0]
+    >>> parts = [UnitFeatures(gate, turn @ gate), UnitFeatures(up, -turn @ up, signed=False)]
+    >>> result = anchored_test(parts, label_group="h")
+    >>> print(f"rotated, and recognised: p = 10^{result.log_pvalue / np.log(10):.0f}")
+    rotated, and recognised: p = 10^-13
+    """
+    scores, likeness = anchored_scores(parts, axis=axis)
+    process = either_eprocess([scores], grid=_GRID)
+    return TestResult(
+        method="hidden-units-anchored",
+        null=_NULL,
+        statistic=likeness,
+        n=process.n,
+        log_pvalue=process.log_pvalue,
+        log_floor=process.log_floor,
+        log_evalue=process.log_evalue,
+        exactness="exact",
+        label_group=label_group,
+        scope=scope,
+    )
+
+
+def anchored_scores(parts: Sequence[UnitFeatures], *, axis: Axis = Axis.HIDDEN) -> tuple[Float64Array, float]:
+    """Scores of all pairs of units, of which a reveal in index order may use entry (t, j) or (j, t) for j >= t only.
+
+    Parameters
+    ----------
+    parts : sequence of UnitFeatures
+        As `anchored_test`.
+    axis : Axis
+        What the units are. Must be exchangeable.
+
+    Returns
+    -------
+    (n, n) float64, float
+        Scores, and the correlation between the inner products of paired units.
+
+    Raises
+    ------
+    ValueError
+        The axis is not exchangeable, no parts, shapes do not fit, values are not finite, fewer than 4 units, or all
+        inner products of a model are equal (untestable).
+    """
+    require_exchangeable(axis)
+    if not parts:
+        raise ValueError("parts is empty: nothing was read of these units")
+    signed = [part.signed for part in parts]
+    first = _kinship([part.a for part in parts], signed, "a")
+    second = _kinship([part.b for part in parts], signed, "b")
+    if first.shape != second.shape:
+        raise ValueError(f"a and b must have the same units, got {first.shape[1]} and {second.shape[1]}")
+    scores = _refined(first, second, _profile_scores(first, second))
+    _add_anchors(first, second, scores)
+    size = np.sqrt(np.sum(first * first) * np.sum(second * second))
+    return scores, float(np.sum(first * second) / size)
+
+
+def _add_anchors(a: Float64Array, b: Float64Array, scores: Float64Array) -> None:
+    """Add what `stats.kernels.anchor` adds; few units never need the compiler, and both sum in one order."""
+    n = scores.shape[0]
+    if n > _PLAIN_UNITS:
+        anchored(a, b, scores)
+        return
+    total = np.zeros((n, n))
+    for s in range(n - 1):
+        for x, y in zip(a, b, strict=True):
+            total[s + 1 :, s + 1 :] += x[s + 1 :, s, None] * y[None, s + 1 :, s]
+    scores += total
+
+
+def _kinship(matrices: Sequence[Float64Array], signed: Sequence[bool], name: str) -> Float64Array:
+    """Cosines between units of one model for every pair of matrices, (K, n, n), centred, on one scale, diagonal 0.
+
+    One scale for all kernels leaves each its own spread: where a sign is free the absolute cosine spreads less, and
+    tells less.
+    """
+    held = [unit_norm(as_matrix(m, name, min_columns=MIN_UNITS)) for m in matrices]
+    if len({m.shape for m in held}) != 1:
+        raise ValueError(f"all matrices of {name} must have one shape: their rows are multiplied with each other")
+    n = held[0].shape[1]
+    others = ~np.eye(n, dtype=np.bool_)
+    out = np.zeros((len(held) ** 2, n, n))
+    for k, cosines in enumerate(out):
+        p, q = divmod(k, len(held))
+        cosines[:] = products(held[p], held[q])
+        if not (signed[p] and signed[q]):
+            np.abs(cosines, out=cosines)
+        np.subtract(cosines, np.mean(cosines[others]), out=cosines, where=others)
+        cosines[~others] = 0.0
+    scale = np.sqrt(np.sum(out * out) / (out.shape[0] * n * (n - 1)))
+    if scale <= 1e-9:
+        raise ValueError(f"all inner products of {name} are equal: untestable")
+    clipped: Float64Array = np.clip(out / scale, -_CLIP, _CLIP)
+    return clipped
+
+
+def _profile_scores(a: Float64Array, b: Float64Array) -> Float64Array:
+    """Scores without any label: how alike the sorted inner products of two units are."""
+    n = a.shape[1]
+    others = ~np.eye(n, dtype=np.bool_)
+    profiles = [
+        np.ascontiguousarray(np.sort(m[:, others].reshape(-1, n, n - 1), axis=2).transpose(0, 2, 1)).reshape(-1, n)
+        for m in (a, b)
+    ]
+    return squared_gaps(profiles[0], profiles[1], _GAP_CAP)
+
+
+def _refined(a: Float64Array, b: Float64Array, scores: Float64Array) -> Float64Array:
+    """Sharpen label-free scores: units are alike when their inner products with units that look alike are alike.
+
+    Each round turns the scores into weights of a soft matching and takes the expected squared gaps under it. Every
+    step commutes with any relabelling of either model's units.
+    """
+    n = scores.shape[0]
+    for _ in range(_ROUNDS):
+        weights = _mutual_weights(scores)
+        scores = np.zeros((n, n))
+        for x, y in zip(a, b, strict=True):
+            left = products(np.ascontiguousarray(x.T), weights)
+            scores += products(np.ascontiguousarray(left.T), np.ascontiguousarray(y.T))
+            scores -= 0.5 * np.sum(x * x * np.sum(weights, axis=1), axis=1)[:, None]
+            scores -= 0.5 * np.sum(y * y * np.sum(weights, axis=0), axis=1)
+    return scores
+
+
+def _mutual_weights(scores: Float64Array) -> Float64Array:
+    """Geometric mean of the softmax over rows and the one over columns: large only where both sides agree."""
+    rows = np.exp(scores - scores.max(axis=1, keepdims=True))
+    columns = np.exp(scores - scores.max(axis=0, keepdims=True))
+    rows /= rows.sum(axis=1, keepdims=True)
+    columns /= columns.sum(axis=0, keepdims=True)
+    weights: Float64Array = np.sqrt(rows * columns)
+    return weights

@@ -13,7 +13,9 @@ import numpy as np
 from lineage.align import hidden_axis
 from lineage.finding import Finding, LayerFinding, discounted, mixture
 from lineage.signature import Block, Signature
+from stats.anchored import anchored_test
 from stats.arrays import Float64Array
+from stats.axes import Axis
 from stats.combine import combine_evalues
 from stats.ordering import is_sorted_pair
 from stats.result import Skipped, TestResult
@@ -22,6 +24,9 @@ from stats.units import UnitFeatures, unit_tests
 
 _SAME_INDEX_SHARE = 0.5
 """Prior weight of "the same layer" where depths agree; the rest is spread over the other layers read."""
+
+_LOG_SIDES = math.log(2.0)
+"""The p-value of a row shown by itself is doubled: which side's rows are shown depends on both sides' totals."""
 
 _MIN_TOKENS = 16
 """Tokens in common below which answers to them tell units too poorly apart to be worth a voice."""
@@ -43,65 +48,85 @@ def hidden(a: Signature, b: Signature) -> Finding:
     """Hidden units of every block read, same layer and any layer, plain and with the norm gain folded in."""
     if not a.blocks or not b.blocks:
         return Finding(skipped=(Skipped(tensor="hidden units", reason="no MLP block was read in one of the models"),))
-    rows, columns, skipped = _usable(a, b)
+    rows, columns, good, skipped = _usable(a, b)
     if not rows or not columns:
         return Finding(skipped=tuple(skipped))
-    cells = {(i, j): _cell(a.blocks[i], b.blocks[j], a, b) for i in rows for j in columns}
+    pairs = [(i, j) for i in rows for j in columns]
+    cells = {(i, j): _cell(a.blocks[i], b.blocks[j], a, b) if (i, j) in good else () for i, j in pairs}
     sides = [_side("b", a, b, cells, columns, rows), _side("a", a, b, cells, rows, columns)]
     weaker = min(sides, key=lambda side: combine_evalues(side.results))
-    return Finding(results=weaker.results, skipped=tuple(skipped), layers=weaker.layers)
+    shown = tuple(replace(r, log_pvalue=min(0.0, r.log_pvalue + _LOG_SIDES)) for r in weaker.results)
+    return Finding(results=shown, skipped=tuple(skipped), layers=weaker.layers)
 
 
 def paired_blocks(a: Signature, b: Signature) -> list[list[UnitFeatures]]:
     """Features shared by the blocks at one place among those read, for the pairs that can be tested."""
-    rows, columns, _ = _usable(a, b)
-    places = [i for i in rows if i in columns]
+    _, _, good, _ = _usable(a, b)
+    places = sorted(i for i, j in good if i == j) if a.width == b.width else []
     return [_parts(a.blocks[i], b.blocks[i], glu=_is_gated(a, b), folded=False) for i in places]
 
 
-def _usable(a: Signature, b: Signature) -> tuple[list[int], list[int], list[Skipped]]:
-    """Positions of the blocks of a and of b that take part, and why others do not."""
+def _usable(a: Signature, b: Signature) -> tuple[list[int], list[int], set[Cell], list[Skipped]]:
+    """Positions of the blocks of a and of b that take part, the pairs among them that can be tested, and why not others.
+
+    A pair that does not fit is left out by itself, for reasons that know no label. Sorted units are told by labels, so
+    both blocks are left out whole.
+    """
     skipped: list[Skipped] = []
-    rows = _finite(a, skipped)
-    columns = _finite(b, skipped)
+    rows, columns = _sound(a, skipped), _sound(b, skipped)
     if a.width != b.width:
         reason = f"residual widths differ ({a.width} and {b.width}): rows are compared by their answers to tokens only"
         skipped.append(Skipped(tensor="hidden units", reason=reason))
-    found = {(i, j): _obstacle(a.blocks[i], b.blocks[j]) for i in rows for j in columns}
-    told = dict.fromkeys(reason for reason in found.values() if reason)
-    for reason in told:
-        layers = sorted({b.blocks[j].layer for (_, j), r in found.items() if r == reason})
-        where = ", ".join(map(str, layers))
-        skipped.append(Skipped(tensor=f"hidden units of layer {where}", reason=reason))
-    bad = [cell for cell, reason in found.items() if reason]
+    obstacles = {(i, j): _obstacle(a.blocks[i], b.blocks[j]) for i in rows for j in columns}
+    ordered = {c for c, reason in obstacles.items() if reason is None and _is_sorted(a.blocks[c[0]], b.blocks[c[1]])}
+    obstacles |= dict.fromkeys(ordered, "sorted units: index and norm rise or fall together in both models")
+    rows = [i for i in rows if i not in {c[0] for c in ordered}]
+    columns = [j for j in columns if j not in {c[1] for c in ordered}]
+    good = {(i, j) for i in rows for j in columns if obstacles[i, j] is None}
+    for reason in dict.fromkeys(r for r in obstacles.values() if r):
+        lost = {j for (_, j), r in obstacles.items() if r == reason} - {j for _, j in good}
+        if lost:
+            where = ", ".join(str(b.blocks[j].layer) for j in sorted(lost))
+            skipped.append(Skipped(tensor=f"hidden units of layer {where}", reason=reason))
     return (
-        [i for i in rows if i not in {c[0] for c in bad}],
-        [j for j in columns if j not in {c[1] for c in bad}],
+        [i for i in rows if i in {c[0] for c in good}],
+        [j for j in columns if j in {c[1] for c in good}],
+        good,
         skipped,
     )
 
 
-def _finite(signature: Signature, skipped: list[Skipped]) -> list[int]:
+def _sound(signature: Signature, skipped: list[Skipped]) -> list[int]:
+    """Blocks of finite values, whose squares are finite as well with the gain folded in, and of two units at least."""
     kept = []
     for i, block in enumerate(signature.blocks):
-        if all(np.isfinite(values).all() for values in block.parts.values()):
-            kept.append(i)
-        else:
+        parts = [p for k, v in block.parts.items() for p in (v, v if k == "mlp.down" else _fold(v, block.gain))]
+        reason = ""
+        if any(p.shape[1] < 2 for p in parts):
+            reason = f"{signature.id}: fewer than two units"
+        elif not all(np.isfinite(v).all() for v in parts):
             reason = f"{signature.id}: NaN or infinite values: untestable"
+        elif not all(np.isfinite(np.sum(p * p)) for p in parts):
+            reason = f"{signature.id}: values whose squares overflow: untestable"
+        if reason:
             skipped.append(Skipped(tensor=f"hidden units of layer {block.layer}", reason=reason))
+        else:
+            kept.append(i)
     return kept
 
 
 def _obstacle(left: Block, right: Block) -> str | None:
-    """Why the units of two blocks cannot be paired, or None when they can."""
-    common = sorted(left.parts.keys() & right.parts.keys())
+    """Why the units of two blocks cannot be paired, known without any label; None when they can."""
     if left.n_units != right.n_units:
         return f"block sizes differ ({left.n_units} and {right.n_units} units): no common labels"
-    if not common:
+    if not left.parts.keys() & right.parts.keys():
         return "no matrix of the block was read in both models"
-    if any(is_sorted_pair(_norms(left.parts[k]), _norms(right.parts[k])) for k in common):
-        return "sorted units: index and norm rise or fall together in both models"
     return None
+
+
+def _is_sorted(left: Block, right: Block) -> bool:
+    common = sorted(left.parts.keys() & right.parts.keys())
+    return any(is_sorted_pair(_norms(left.parts[k]), _norms(right.parts[k])) for k in common)
 
 
 def _cell(left: Block, right: Block, a: Signature, b: Signature) -> tuple[TestResult, ...]:
@@ -115,7 +140,19 @@ def _cell(left: Block, right: Block, a: Signature, b: Signature) -> tuple[TestRe
     probes = _probed(left, right, a, b, glu=glu)
     if probes:
         found.append(replace(unit_tests(probes, axis=axis, label_group="")[0], method="hidden-units-probed"))
-    return tuple(found)
+    return (*found, *_anchored(left, right, glu=glu, axis=axis))
+
+
+def _anchored(left: Block, right: Block, *, glu: bool, axis: Axis) -> tuple[TestResult, ...]:
+    """The test by inner products inside each model, where whole rows were read; none when units are all alike."""
+    kinds = sorted(left.wide.keys() & right.wide.keys())
+    parts = [UnitFeatures(left.wide[k], right.wide[k], signed=not (glu and k == "mlp.up")) for k in kinds]
+    if not parts or not all(np.isfinite(np.sum(v * v)) for p in parts for v in (p.a, p.b)):
+        return ()
+    try:
+        return (anchored_test(parts, axis=axis, label_group=""),)
+    except ValueError:  # equal inner products, or too few units: known without any label
+        return ()
 
 
 def _probed(left: Block, right: Block, a: Signature, b: Signature, *, glu: bool) -> list[UnitFeatures]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crawl import ModelRef, OpenOptions, WeightSource, open_model
+from lineage.align import residual_obstacle
 from lineage.body import bodies
 from lineage.change import is_wider, measure_change
 from lineage.detect import detectable_similarity, not_covered
@@ -20,7 +21,7 @@ from lineage.documents import (
     result_entry,
     skipped_entry,
 )
-from lineage.evidence import Evidence, gather
+from lineage.evidence import Evidence, deepened, gather
 from lineage.identity import same_values
 from lineage.looking import Look, look
 from lineage.plan import PUBLIC_KEY, RowKey
@@ -120,7 +121,7 @@ def compare(
             second,
             options,
             is_identical=lambda: _is_identical(source_a, source_b, options),
-            closer=lambda: look_closely(source_a, source_b, first, second, options),
+            closer=lambda found: look_closely(source_a, source_b, first, second, options, found),
         )
         if options.published:
             add_published(document, source_a, source_b, key=options.row_key, max_bytes=options.max_bytes)
@@ -136,7 +137,7 @@ def compare_signed(
     options: CompareOptions,
     *,
     is_identical: Callable[[], bool | None] = lambda: None,
-    closer: Callable[[], Look | None] = lambda: None,
+    closer: Callable[[Evidence], Look | None] = lambda _evidence: None,
 ) -> dict[str, Any]:
     """The document of one pair, from two signatures.
 
@@ -147,7 +148,8 @@ def compare_signed(
     is_identical : callable
         Asked only when everything read agrees: compares all values, or returns None when it cannot.
     closer : callable
-        Asked only when nothing was found or the relation is not plain: looks closely, or returns None when it cannot.
+        Asked, with what was found, only when nothing was or the relation is not plain: looks closely, or returns None
+        when it cannot.
 
     Returns
     -------
@@ -155,6 +157,7 @@ def compare_signed(
     """
     evidence = gather(a, b)
     judged = judge(a, b, evidence, options, is_identical, closer)
+    evidence = judged.deeper or evidence
     record = RunRecord(
         command="compare",
         seed=options.seed,
@@ -176,6 +179,7 @@ class Judgement:
     relation: Relation | None = None
     detectable: float | None = None
     seen: Look | None = None
+    deeper: Evidence | None = None
 
 
 def judge(
@@ -184,7 +188,7 @@ def judge(
     evidence: Evidence,
     options: CompareOptions,
     is_identical: Callable[[], bool | None] = lambda: None,
-    closer: Callable[[], Look | None] = lambda: None,
+    closer: Callable[[Evidence], Look | None] = lambda _evidence: None,
 ) -> Judgement:
     """Verdict at the level used: only a valid test, or equality of everything, can say `related` or `identical`."""
     rejects = evidence.log_pvalue <= math.log(options.level)
@@ -193,19 +197,19 @@ def judge(
         return Judgement("identical", identical("every stored value"))
     if rejects and is_plain(a, b, evidence):
         return Judgement("related", relate(a, b, differs=same is False))
-    seen = closer()
+    seen = closer(evidence)
+    if seen is not None:
+        evidence = deepened(evidence, seen.tests)
+        rejects = evidence.log_pvalue <= math.log(options.level)
     if rejects:
-        return Judgement(
-            "related",
-            relate(a, b, differs=same is False) if seen is None else relate_looked(a, b, evidence, seen),
-            seen=seen,
-        )
+        found = relate(a, b, differs=same is False) if seen is None else relate_looked(a, b, evidence, seen)
+        return Judgement("related", found, seen=seen, deeper=evidence)
     if seen is not None and seen.resembles:
-        return Judgement("resembles", relate_looked(a, b, evidence, seen), seen=seen)
+        return Judgement("resembles", relate_looked(a, b, evidence, seen), seen=seen, deeper=evidence)
     if not evidence.is_testable:
         return Judgement("untestable", seen=seen)
     detectable = detectable_similarity(a, b, evidence, options.level, options.seed)
-    return Judgement("no-evidence", detectable=detectable, seen=seen)
+    return Judgement("no-evidence", detectable=detectable, seen=seen, deeper=evidence)
 
 
 def is_plain(a: Signature, b: Signature, evidence: Evidence) -> bool:
@@ -216,14 +220,21 @@ def is_plain(a: Signature, b: Signature, evidence: Evidence) -> bool:
 
 
 def look_closely(
-    source_a: WeightSource, source_b: WeightSource, a: Signature, b: Signature, options: CompareOptions
+    source_a: WeightSource,
+    source_b: WeightSource,
+    a: Signature,
+    b: Signature,
+    options: CompareOptions,
+    evidence: Evidence,
 ) -> Look | None:
     """A closer look at two opened models, or None when it is not affordable or an architecture is unknown."""
     pair = bodies(source_a, source_b, max_bytes=options.max_bytes)
     if pair is None:
         return None
+    related = evidence.log_pvalue <= math.log(options.level)
     coarser = b.dtype if is_wider(a.dtype, b.dtype) else a.dtype
-    return look(*pair, dtype=coarser, key=options.row_key)
+    labelled = residual_obstacle(a, b) is None
+    return look(*pair, dtype=coarser, key=options.row_key, related=related, labelled=labelled)
 
 
 def identity_of(a: str | ModelRef, b: str | ModelRef, options: CompareOptions) -> Callable[[], bool | None]:
@@ -238,12 +249,12 @@ def identity_of(a: str | ModelRef, b: str | ModelRef, options: CompareOptions) -
 
 def closer_of(
     a: str | ModelRef, b: str | ModelRef, first: Signature, second: Signature, options: CompareOptions
-) -> Callable[[], Look | None]:
+) -> Callable[[Evidence], Look | None]:
     """A closer look that opens both models only when it is asked for."""
 
-    def ask() -> Look | None:
+    def ask(evidence: Evidence) -> Look | None:
         with open_model(a, options=options.open_options) as left, open_model(b, options=options.open_options) as right:
-            return look_closely(left, right, first, second, options)
+            return look_closely(left, right, first, second, options, evidence)
 
     return ask
 

@@ -6,11 +6,14 @@ import numpy as np
 
 from lineage.aligning import Alignment, LayerMap
 from lineage.body import Body
-from stats.features import is_placeholder
+from stats.arrays import Float64Array
 from stats.matching import cosines, mutual_matches
 
 _OFF_INDEX = 0.5
 """Share of pairs with two different indices above which hidden units are called permuted; a few stray by chance."""
+
+_FLAT = 1.0 / 3.0
+"""Relative spread of gains over that of the partner's below which they were folded away: training keeps it above."""
 
 _RESIDUAL = {"permutation": "residual-permutation", "rotation": "residual-rotation"}
 
@@ -56,16 +59,22 @@ def _is_permuted(m: LayerMap) -> bool:
 
 
 def _is_folded(a: Body, b: Body, maps: Sequence[LayerMap]) -> bool:
-    """Whether one model has trained gains where the other one has constants."""
+    """Whether one model has trained gains where those of the other are constant, or nearly so."""
     for m in maps:
         for norm in ("mlp_norm", "attn_norm"):
             kind = getattr(a.architecture, norm)
             if kind is None or kind != getattr(b.architecture, norm):
                 continue
             first, second = a.gain(m.a, kind), b.gain(m.b, kind)
-            if first is not None and second is not None and is_placeholder(first) != is_placeholder(second):
-                return True
+            if first is not None and second is not None:
+                low, high = sorted((_spread(first), _spread(second)))
+                if low < _FLAT * high:
+                    return True
     return False
+
+
+def _spread(gain: Float64Array) -> float:
+    return float(np.std(gain)) / max(float(np.mean(np.abs(gain))), 1e-300)
 
 
 def _experts_moved(a: Body, b: Body, m: LayerMap, found: Alignment) -> bool:

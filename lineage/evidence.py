@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from lineage.align import residual_obstacle
 from lineage.blocks import hidden
@@ -13,6 +15,7 @@ from lineage.signature import Signature
 from lineage.valuetests import experts, values
 from stats.combine import combine_evalues, log_floor_of
 from stats.result import Skipped, TestResult
+from stats.tails import log_mean_exp
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,11 @@ PAIR_TESTS: tuple[PairTest, ...] = (
     PairTest("expert-units", "expert", experts),
 )
 """Order of the ladder: gains, hidden rows, embedding and head columns, then attention and experts. All rows always run."""
+
+
+LOG_DEEP = math.log(0.1)
+_LOG_LADDER = math.log(0.9)
+"""Shares of the combined e-value: one tenth is kept for a closer look, made or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,37 @@ class Evidence:
     def is_testable(self) -> bool:
         """Whether any valid test could be run."""
         return any(r.exactness != "heuristic" for r in self.results)
+
+
+def deepened(evidence: Evidence, results: tuple[TestResult, ...]) -> Evidence:
+    """Evidence with the tests of a closer look, which hold the share of the combined e-value set aside for them.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Of the ladder.
+    results : tuple of TestResult
+        Of the closer look; averaged, since they share the residual labels with the ladder.
+
+    Returns
+    -------
+    Evidence
+
+    Notes
+    -----
+    The combined e-value is 0.9 times that of the ladder plus 0.1 times that of a closer look, fixed in advance: a mean
+    of e-values, valid under any dependence. Without a closer look its part counts as nothing, which is a lower bound.
+    """
+    deep = [r.log_evalue for r in results if r.log_evalue is not None]
+    if not deep:
+        return evidence
+    pooled = LOG_DEEP + log_mean_exp(np.array(deep))
+    return replace(
+        evidence,
+        results=(*evidence.results, *results),
+        log_evalue=float(np.logaddexp(evidence.log_evalue, pooled)),
+        log_floor=min(evidence.log_floor, *(r.log_floor for r in results)),
+    )
 
 
 def gather(a: Signature, b: Signature) -> Evidence:
@@ -127,7 +166,7 @@ def gather(a: Signature, b: Signature) -> Evidence:
         b=b.id,
         results=results,
         layers=tuple(layer for f in findings for layer in f.layers),
-        log_evalue=combine_evalues(results),
+        log_evalue=_LOG_LADDER + combine_evalues(results),
         log_floor=log_floor_of(results),
         skipped=tuple(skipped),
     )

@@ -16,6 +16,7 @@ from lineage.disguise import transforms
 from lineage.finding import LayerFinding
 from lineage.plan import N_UNITS, RowKey, pick_run
 from lineage.retention import retention_ratio
+from lineage.splitting import split_rows
 from stats.arrays import Float64Array
 from stats.axes import Axis
 from stats.result import TestResult
@@ -56,6 +57,8 @@ class Look:
         Retention ratio of paired matrices; low where only a start is shared.
     same_vocabulary : bool
         Whether the embeddings have one number of rows.
+    tests : tuple of TestResult
+        Exact tests only a closer look can afford: the split test of every pair of layers, averaged.
     """
 
     alignment: Alignment
@@ -66,9 +69,10 @@ class Look:
     resembles: bool
     retention: float | None
     same_vocabulary: bool
+    tests: tuple[TestResult, ...]
 
 
-def look(a: Body, b: Body, *, dtype: str, key: RowKey) -> Look:
+def look(a: Body, b: Body, *, dtype: str, key: RowKey, related: bool, labelled: bool) -> Look:
     """Look closely at two models of known architecture.
 
     Parameters
@@ -78,6 +82,10 @@ def look(a: Body, b: Body, *, dtype: str, key: RowKey) -> Look:
         Stored number format of the coarser of the two.
     key : RowKey
         Places the units of the exact test of each layer.
+    related : bool
+        Whether a valid test has rejected: only then, or when they resemble each other, is it asked what they share.
+    labelled : bool
+        Whether the residual dimensions of both carry labels that can be tested.
 
     Returns
     -------
@@ -105,8 +113,9 @@ def look(a: Body, b: Body, *, dtype: str, key: RowKey) -> Look:
         layers=_layers(a, b, found, key),
         resemblance=resemblance,
         resembles=bool(resembles),
-        retention=retention_ratio(a, b, found),
+        retention=retention_ratio(a, b, found) if related or resembles else None,
         same_vocabulary=vocabularies[0] == vocabularies[1],
+        tests=split_rows(a, b, key) if labelled else (),
     )
 
 

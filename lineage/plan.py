@@ -137,6 +137,13 @@ def pick_columns(n: int, limit: int, key: RowKey) -> slice:
     return slice(start, start + limit)
 
 
+def pick_split(width: int, key: RowKey) -> tuple[IntVector, IntVector]:
+    """Two halves of the residual dimensions, one to match hidden units on, one to test."""
+    seed = _start("split", width, 1 << 62, key)
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(width)
+    return np.sort(order[: width // 2]), np.sort(order[width // 2 :])
+
+
 def _run_in(what: str, low: int, high: int, count: int, key: RowKey) -> IntVector:
     """A run placed as if it had 32 rows, so that the shorter runs of large tables lie inside those of small ones."""
     return low + pick_run(f"{what}/{low}", high - low, 32, key)[:count]

@@ -2,11 +2,12 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from crawl import Architecture, Role, View, WeightSource
+from lineage.copies import label_groups
 from lineage.likeness import MIN_SAMPLE, SAMPLE_ELEMENTS, is_buffer, pick_names
 from lineage.plan import (
     MAX_CENSUS_COLUMNS,
@@ -27,10 +28,6 @@ from lineage.signature import TABLE_KINDS, Block, Signature, Table, Values, Vect
 from lineage.valuereading import read_experts, read_values
 from stats.arrays import Float64Array
 from stats.result import Skipped
-from stats.units import UnitFeatures, unit_tests
-
-_LOG_COPY = math.log(1e4)
-"""Evidence at which two blocks of one model are taken for copies; by chance once in 10,000 pairs of blocks."""
 
 _CENSUS_KINDS = ("attn.q", "attn.k", "attn.v", "attn.o", "mlp.gate", "mlp.up", "mlp.down", "router")
 
@@ -82,7 +79,7 @@ def sign(source: WeightSource, *, key: RowKey = PUBLIC_KEY, max_bytes: int | Non
         columns=reader.columns,
         vectors=reader.vectors,
         blocks=tuple(reader.blocks),
-        block_groups=_label_groups(reader.blocks),
+        block_groups=label_groups(reader.blocks, gated=arch is not None and arch.glu),
         tables=reader.tables,
         tokens=reader.tokens,
         values=tuple(reader.values),
@@ -292,22 +289,6 @@ class Reader:
         values = np.ascontiguousarray(values.T)
         norms = np.sqrt(np.sum(values * values, axis=1))
         self.tables["embed.patch"] = Table(kind="embed.patch", n_rows=inputs, rows=part, values=values, row_norms=norms)
-
-
-def _label_groups(blocks: Sequence[Block]) -> tuple[int, ...]:
-    """Position of the first block whose units agree with those of each block: copies of one layer share labels."""
-    groups: list[int] = []
-    for j, block in enumerate(blocks):
-        groups.append(next((groups[i] for i in range(j) if _share_labels(blocks[i], block)), j))
-    return tuple(groups)
-
-
-def _share_labels(left: Block, right: Block) -> bool:
-    parts = [UnitFeatures(left.parts[k], right.parts[k]) for k in sorted(left.parts.keys() & right.parts.keys())]
-    if not parts or left.n_units != right.n_units or not all(np.isfinite((p.a, p.b)).all() for p in parts):
-        return False
-    evalue = unit_tests(parts, label_group="")[0].log_evalue
-    return evalue is not None and evalue > _LOG_COPY
 
 
 def _f64(values: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> Float64Array:

@@ -36,9 +36,12 @@ def gains(a: Signature, b: Signature) -> Finding:
             lambda: replace(gain_test(left, right, axis=residual_axis(b), scope=scope), method=method),
         )
 
-    outer = [(k, k) for k in _keys(a, b) if k[0] is None]
+    keys = [k for k in _keys(a, b) if _is_sound(a.vectors[k], b.vectors[k])]
+    odd = [k for k in _keys(a, b) if k not in keys]
+    skipped += [Skipped(tensor=f"{k[1]} of layer {k[0]}", reason="NaN, infinite or overflowing values") for k in odd]
+    outer = [(k, k) for k in keys if k[0] is None]
     run("final-gain", outer, ", ".join(k[1] for k, _ in outer))
-    inner = [(k, k) for k in _keys(a, b) if k[0] is not None]
+    inner = [(k, k) for k in keys if k[0] is not None]
     if a.n_layers == b.n_layers:
         run("norm-gains", inner, f"{len(inner)} vectors of {len({k[0] for k, _ in inner})} layers")
     map_free = _map_free_gains(a, b)
@@ -136,6 +139,10 @@ def _collect(results: list[TestResult], skipped: list[Skipped], tensor: str, tes
         results.append(test())
     except ValueError as error:
         skipped.append(Skipped(tensor=tensor, reason=str(error)))
+
+
+def _is_sound(*vectors: Float64Array) -> bool:
+    return all(bool(np.isfinite(np.sum(v * v))) for v in vectors)
 
 
 def _keys(a: Signature, b: Signature) -> list[VectorKey]:

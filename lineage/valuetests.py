@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lineage.copies import LOG_COPY, has_capacity
 from lineage.finding import Finding, discounted
 from lineage.plan import VALUE_RUN
 from lineage.signature import Signature, Values
@@ -12,9 +13,6 @@ from stats.ordering import is_sorted_pair
 from stats.result import Skipped
 from stats.runs import run_test
 from stats.units import UnitFeatures
-
-_LOG_COPY = 9.2
-"""Evidence (natural log of 10^4) at which two layers of one model are taken for copies."""
 
 _MIN_TOKENS = 16
 _MIN_EXPERTS = 4
@@ -77,8 +75,8 @@ def _obstacle(left: Values, right: Values) -> str | None:
         return f"{left.n_units} and {right.n_units} units: no common labels"
     if not (np.isfinite(left.parts).all() and np.isfinite(right.parts).all()):
         return "NaN or infinite values: untestable"
-    if not all(np.isfinite(v.probes).all() for v in (left, right)):
-        return "NaN or infinite values: untestable"
+    if not all(np.isfinite(np.sum(v.parts * v.parts)) and np.isfinite(v.probes).all() for v in (left, right)):
+        return "values whose squares overflow: untestable"
     if is_sorted_pair(*(np.sqrt(np.sum(v.parts * v.parts, axis=0)) for v in (left, right))):
         return "sorted units: index and norm rise or fall together in both models"
     return None
@@ -94,6 +92,8 @@ def _copies(left: Values, right: Values, kept: Sequence[tuple[Values, Values]]) 
 
 
 def _agree(first: Values, second: Values) -> bool:
+    if not (has_capacity([first.parts]) and has_capacity([second.parts])):
+        return True
     parts = [UnitFeatures(first.parts, second.parts, signed=False)]
     found = run_test([[parts]], run=first.parts.shape[1], axis=Axis.VALUE, label_group="", method="copies")
-    return found.log_evalue is not None and found.log_evalue > _LOG_COPY
+    return found.log_evalue is not None and found.log_evalue > LOG_COPY

@@ -41,8 +41,8 @@ def match_count(
     Returns
     -------
     TestResult
-        statistic: the number of hits F. log_pvalue: the bound below. log_evalue: C(F, k) over its largest
-        possible mean. exactness: exact.
+        statistic: the number of hits F. log_pvalue: the bound below. log_evalue: half of 1 plus half of
+        C(F, k) over its largest possible mean, so that it never falls below one half. exactness: exact.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def match_count(
         n=n,
         log_pvalue=min(0.0, log_bound),
         log_floor=-(log_factorial(n) - log_factorial(n - queries)),
-        log_evalue=log_choose(hits, size) - log_mean,
+        log_evalue=float(np.logaddexp(math.log(0.5), math.log(0.5) + log_choose(hits, size) - log_mean)),
         exactness="exact",
         label_group=label_group,
         scope=scope,

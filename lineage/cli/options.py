@@ -33,8 +33,13 @@ def print_version(value: bool) -> None:
 
 
 def use_cache_folder() -> None:
-    """Let compiled loops be kept in `$LINEAGE_CACHE`, else the user's cache folder, unless numba was told a place."""
+    """Let compiled loops be kept in `$LINEAGE_CACHE`, else the user's cache folder, unless numba was told a place.
+
+    Small matrix products are all there is for BLAS here: its threads would only wait for each other.
+    """
     from platformdirs import user_cache_path
 
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
     home = Path(os.environ.get("LINEAGE_CACHE") or user_cache_path("lineage"))
     os.environ.setdefault("NUMBA_CACHE_DIR", str(home / "numba"))

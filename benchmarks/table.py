@@ -58,9 +58,9 @@ def wrapped(text: str) -> str:
         if not lines or lines[0][0] in "|#!":
             made.append("\n".join(lines))
             continue
-        bullets = [line for line in lines if line.startswith("- ")]
-        pieces = bullets if len(bullets) == len(lines) else [" ".join(lines)]
-        indent = "  " if bullets else ""
+        joined = " ".join(line.strip() for line in lines)
+        pieces = joined.replace(" - ", "\n- ").split("\n") if joined.startswith("- ") else [joined]
+        indent = "  " if joined.startswith("- ") else ""
         options = {"width": 120, "break_long_words": False, "break_on_hyphens": False, "subsequent_indent": indent}
         made.append("\n".join(textwrap.fill(piece, **options) for piece in pieces))
     return "\n\n".join(part for part in made if part) + "\n"

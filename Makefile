@@ -7,9 +7,9 @@ SOURCES := lineage weightmark crawl stats
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.cache/numba-$(shell cat $$(find stats -name '*.py' 2>/dev/null | sort) | sha256sum | cut -c1-16)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo setup test check calibrate bench outside golden zoo clean
+.PHONY: help demo setup test check calibrate bench bench-table outside golden zoo clean
 help:            ## what there is
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/'
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("lineage needs Python 3.11 or newer; call: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
@@ -38,6 +38,9 @@ calibrate: $(STAMP)  ## long null counts; rewrites docs/methods/calibration.md
 
 bench: $(STAMP)  ## benchmarks with timing on
 	$(BIN)/python -m pytest -q benchmarks --benchmark-enable --benchmark-only --benchmark-columns=min,median,rounds
+
+bench-table: $(STAMP)  ## the long measurements; rewrites docs/benchmarks.md and its picture
+	$(BIN)/python benchmarks/table.py
 
 outside: $(STAMP)  ## tests that need an outside program; they fail when it is missing
 	$(BIN)/python -m pytest -q -m outside

@@ -25,6 +25,7 @@ from lineage.evidence import Evidence, deepened, gather
 from lineage.identity import same_values
 from lineage.looking import Look, look
 from lineage.plan import PUBLIC_KEY, RowKey
+from lineage.published import add_published, require_solver
 from lineage.reading import sign
 from lineage.record import SCHEMA_VERSION, RunRecord, input_entry, row_key_parameter, run_entry
 from lineage.relation import Relation, identical, relate
@@ -54,6 +55,8 @@ class CompareOptions:
         Places the rows.
     open_options : OpenOptions or None
         How models are opened.
+    published : bool
+        Whether the published statistics are added, beside the verdict.
     """
 
     alpha: float = 1e-6
@@ -62,6 +65,7 @@ class CompareOptions:
     max_bytes: int | None = None
     row_key: RowKey = PUBLIC_KEY
     open_options: OpenOptions | None = field(default=None, compare=False)
+    published: bool = False
 
     @property
     def level(self) -> float:
@@ -100,6 +104,8 @@ def compare(
     options = options or CompareOptions()
     tell = progress or (lambda _stage, _done, _total: None)
     start = time.perf_counter()
+    if options.published:
+        require_solver()
     tell("reading", 0, 2)
     with (
         open_model(a, options=options.open_options) as source_a,
@@ -117,6 +123,8 @@ def compare(
             is_identical=lambda: _is_identical(source_a, source_b, options),
             closer=lambda found: look_closely(source_a, source_b, first, second, options, found),
         )
+        if options.published:
+            add_published(document, source_a, source_b, key=options.row_key, max_bytes=options.max_bytes)
         tell("testing", 1, 1)
         cost = run_entry([first.ref, second.ref], [source_a, source_b], time.perf_counter() - start)
         document["record"]["run"] = cost
@@ -273,6 +281,7 @@ def _document(
         "family_size": options.family_size,
         "level_used": options.level,
         "log10_p": log10(log_p),
+        "log10_e": log10(evidence.log_evalue) if math.isfinite(evidence.log_evalue) else None,
         "floor_log10_p": log10(evidence.log_floor),
         "exactness": "calibrated" if resembles else "exact" if evidence.is_testable else "heuristic",
         "detectable_similarity": judged.detectable,

@@ -3,15 +3,17 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from crawl import CrawlError, ModelRef, open_model
 from lineage.comparing import CompareOptions, closer_of, compare_signed, identity_of
+from lineage.discoveries import Discoveries
 from lineage.documents import error_entry
 from lineage.errors import UsageError
+from lineage.published import add_published, require_solver
 from lineage.reading import sign
-from lineage.record import SCHEMA_VERSION, run_entry
+from lineage.record import SCHEMA_VERSION, Counted, run_entry
 from lineage.signature import Signature
 
 Pair = tuple[str, str]
@@ -63,15 +65,20 @@ def compare_pairs(
 
     Notes
     -----
-    A signature is dropped after its last use, so memory follows the overlap of the pairs, not their number.
+    A signature is dropped after its last use, so memory follows the overlap of the pairs, not their number. Every
+    document carries `ebh`, the answer of e-BH over the combined e-values of the whole file. A document is given out as
+    soon as that answer is certain whatever the pairs to come, which hardly ever takes longer than the pair itself.
     """
     options = replace(options, family_size=len(pairs))
+    if options.published:
+        require_solver()
+    discoveries = Discoveries(len(pairs), options.alpha)
     left = Counter(ref for pair in pairs for ref in pair)
     cache: dict[str, Signature | CrawlError] = {}
     for done, (a, b) in enumerate(pairs):
         if progress:
             progress("comparing", done, len(pairs))
-        yield _one(a, b, options, cache)
+        yield from discoveries.add(_one(a, b, options, cache))
         for ref in (a, b):
             left[ref] -= 1
             if not left[ref]:
@@ -96,10 +103,39 @@ def _one(a: str, b: str, options: CompareOptions, cache: dict[str, Signature | C
             is_identical=identity_of(a, b, options),
             closer=closer_of(a, b, first, second, options),
         )
+        costs = (
+            _published(document, first, second, options)
+            if options.published
+            else [_Cost.of(s) for s in (first, second)]
+        )
     except CrawlError as error:
         return {**head, "schema_version": SCHEMA_VERSION, "error": error_entry(error)}
-    document["record"]["run"] = run_entry([first.ref, second.ref], [first, second], time.perf_counter() - start)
+    document["record"]["run"] = run_entry([first.ref, second.ref], costs, time.perf_counter() - start)
     return {**head, **document}
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """What one model has cost this pair."""
+
+    bytes_read: int
+    requests: int
+
+    @classmethod
+    def of(cls, *counted: Counted) -> "_Cost":
+        return cls(sum(c.bytes_read for c in counted), sum(c.requests for c in counted))
+
+
+def _published(document: dict[str, Any], a: Signature, b: Signature, options: CompareOptions) -> list[_Cost]:
+    """Open both models again for the published statistics, which need more of them than a signature."""
+    with (
+        open_model(ModelRef.parse(a.ref), options=options.open_options) as left,
+        open_model(ModelRef.parse(b.ref), options=options.open_options) as right,
+    ):
+        spent = max(a.bytes_read, b.bytes_read)
+        limit = None if options.max_bytes is None else options.max_bytes - spent
+        add_published(document, left, right, key=options.row_key, max_bytes=limit)
+        return [_Cost.of(a, left), _Cost.of(b, right)]
 
 
 def _signature(ref: str, options: CompareOptions, cache: dict[str, Signature | CrawlError]) -> Signature | CrawlError:

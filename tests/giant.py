@@ -1,6 +1,6 @@
-"""A byte store without a disk: a model with the shape of a 70B Llama, made row by row as it is asked for.
+"""A byte store without a disk: a model with the shape of a Llama from 1M to 70B, made row by row as it is asked for.
 
-Counts its own bytes and fails when anybody asks for a whole matrix.
+Counts its own bytes and fails when anybody asks for a whole matrix of any size.
 """
 
 import hashlib
@@ -9,16 +9,48 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-D, H, LAYERS, VOCAB, KV = 8192, 28672, 80, 128256, 1024
 PER_SHARD = 3
-MATRICES = {
-    "self_attn.q_proj": (D, D),
-    "self_attn.k_proj": (KV, D),
-    "self_attn.v_proj": (KV, D),
-    "self_attn.o_proj": (D, D),
-    "mlp.gate_proj": (H, D),
-    "mlp.up_proj": (H, D),
-    "mlp.down_proj": (D, H),
+LARGE, SMALL_READ = 16 << 20, 1 << 20
+"""Of a large matrix no read may take more than a hundredth; of a small one, of which 16 rows are much, a megabyte."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides the tensors of a Llama."""
+
+    width: int
+    hidden: int
+    layers: int
+    vocabulary: int
+    key_width: int
+    heads: int
+
+    @property
+    def matrices(self):
+        d, h, kv = self.width, self.hidden, self.key_width
+        return {
+            "self_attn.q_proj": (d, d),
+            "self_attn.k_proj": (kv, d),
+            "self_attn.v_proj": (kv, d),
+            "self_attn.o_proj": (d, d),
+            "mlp.gate_proj": (h, d),
+            "mlp.up_proj": (h, d),
+            "mlp.down_proj": (d, h),
+        }
+
+    @property
+    def config(self):
+        kv_heads = self.key_width * self.heads // self.width
+        return {"model_type": "llama", "num_attention_heads": self.heads, "num_key_value_heads": kv_heads}
+
+
+SHAPES = {
+    "1M": Shape(128, 352, 4, 1024, 64, 4),
+    "10M": Shape(320, 864, 6, 5000, 160, 10),
+    "100M": Shape(768, 2048, 12, 16384, 256, 12),
+    "1B": Shape(2048, 5632, 22, 32000, 256, 32),
+    "7B": Shape(4096, 11008, 32, 32000, 4096, 32),
+    "70B": Shape(8192, 28672, 80, 128256, 1024, 64),
 }
 FOLDED_INTO = {
     "self_attn.q_proj": "input_layernorm",
@@ -42,15 +74,17 @@ class Giant:
     parent: "Giant | None" = None
     change: float = 0.05
     folded: bool = False
+    shape: Shape = SHAPES["70B"]
     bytes_read: int = 0
     reads: int = 0
     _layout: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
         self.name = f"giant-{self.seed}"
-        shards = [self._tensors(range(s, min(s + PER_SHARD, LAYERS))) for s in range(0, LAYERS, PER_SHARD)]
-        shards[0]["model.embed_tokens.weight"] = (VOCAB, D)
-        shards[-1] |= {"model.norm.weight": (D,), "lm_head.weight": (VOCAB, D)}
+        n_layers, width, table = self.shape.layers, self.shape.width, (self.shape.vocabulary, self.shape.width)
+        shards = [self._tensors(range(s, min(s + PER_SHARD, n_layers))) for s in range(0, n_layers, PER_SHARD)]
+        shards[0]["model.embed_tokens.weight"] = table
+        shards[-1] |= {"model.norm.weight": (width,), "lm_head.weight": table}
         n = len(shards)
         self._files, self._heads, where = {}, {}, {}
         for i, tensors in enumerate(shards):
@@ -68,18 +102,15 @@ class Giant:
             self._files[file] = len(self._heads[file]) + offset
             self._layout[file] = spans
         self._heads["model.safetensors.index.json"] = json.dumps({"metadata": {}, "weight_map": where}).encode()
-        self._heads["config.json"] = json.dumps(
-            {"model_type": "llama", "num_attention_heads": 64, "num_key_value_heads": 8}
-        ).encode()
+        self._heads["config.json"] = json.dumps(self.shape.config).encode()
         for file in ("model.safetensors.index.json", "config.json"):
             self._files[file] = len(self._heads[file])
 
-    @staticmethod
-    def _tensors(layers):
-        made = {}
+    def _tensors(self, layers):
+        made, gain = {}, (self.shape.width,)
         for i in layers:
-            made |= {f"model.layers.{i}.{k}.weight": shape for k, shape in MATRICES.items()}
-            made |= {f"model.layers.{i}.{k}.weight": (D,) for k in ("input_layernorm", "post_attention_layernorm")}
+            made |= {f"model.layers.{i}.{k}.weight": shape for k, shape in self.shape.matrices.items()}
+            made |= {f"model.layers.{i}.{k}.weight": gain for k in ("input_layernorm", "post_attention_layernorm")}
         return made
 
     @property
@@ -103,7 +134,8 @@ class Giant:
         low, high, name, shape = spec
         start, stop = max(start, low) - low, min(stop, high) - low
         if len(shape) == 2:
-            assert stop - start < (high - low) // 100, f"whole-tensor read of {name}"
+            most = (high - low) // 100 if high - low >= LARGE else SMALL_READ
+            assert stop - start < most, f"whole-tensor read of {name}"
         width = 2 * shape[-1]
         rows = range(start // width, -(-stop // width))
         data = b"".join(_bf16(self.row(name, r, shape[-1])).tobytes() for r in rows)

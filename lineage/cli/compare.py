@@ -24,6 +24,9 @@ RequireOption = Annotated[
     str | None,
     typer.Option("--require", metavar="related|identical", help="Exit 4 unless the verdict is at least this."),
 ]
+PublishedOption = Annotated[
+    bool, typer.Option("--published", help="Add the published, approximate statistics beside the exact ones.")
+]
 PairsOption = Annotated[
     str | None, typer.Option("--pairs", metavar="FILE|-", help="Two references a line; one JSON line each, in order.")
 ]
@@ -37,6 +40,7 @@ def command(
     require: RequireOption = None,
     row_key: RowKeyOption = None,
     pairs: PairsOption = None,
+    published: PublishedOption = False,
     json_output: JsonOption = False,
     output: OutputOption = None,
     quiet: QuietOption = False,
@@ -51,7 +55,7 @@ def command(
     from lineage.report import compare_text
 
     key = load_row_key(row_key) if row_key else PUBLIC_KEY
-    options = CompareOptions(alpha=alpha, seed=seed, max_bytes=max_bytes, row_key=key)
+    options = CompareOptions(alpha=alpha, seed=seed, max_bytes=max_bytes, row_key=key, published=published)
     if pairs is not None:
         raise typer.Exit(_run_pairs(pairs, options, quiet=quiet, verbose=verbose, require=require))
     write = writer(output, as_json=json_output, quiet=quiet, text=lambda d: compare_text(d, colour=is_coloured()))

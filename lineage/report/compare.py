@@ -139,7 +139,7 @@ def _tests(d: Mapping[str, Any]) -> RenderableType:
             t["n"],
             f"{t['statistic']:.3g}",
             power_of_ten(t["log10_p"]),
-            "0" if t["log10_e"] is None else power_of_ten(t["log10_e"]),
+            _evalue(t),
             power_of_ten(t["floor_log10_p"]),
             t["exactness"],
             t["scope"],
@@ -151,6 +151,13 @@ def _tests(d: Mapping[str, Any]) -> RenderableType:
         rows,
         right=(2, 3, 4, 5, 6),
     )
+
+
+def _evalue(t: Mapping[str, Any]) -> str:
+    """The e-value; 0 where an exact test's is zero, nothing where the method has none."""
+    if t["log10_e"] is None:
+        return "0" if t["exactness"] == "exact" else ""
+    return power_of_ten(t["log10_e"])
 
 
 def _layers(d: Mapping[str, Any]) -> RenderableType:

@@ -161,6 +161,31 @@ def test_pairs_go_on_after_a_failure(tmp_path):
     assert json.loads(stdin.stdout)["a_ref"] == str(ZOO / "micro-00")
 
 
+def test_every_line_of_pairs_says_whether_it_is_a_discovery(tmp_path):
+    lines = [f"{ZOO / a} {ZOO / b}" for a, b in (("llama-a", "llama-b"), ("llama-a", "llama-a-ft1"))]
+    (tmp_path / "pairs.txt").write_text("\n".join([*lines, f"{ZOO / 'llama-a'} {tmp_path / 'nowhere'}"]))
+    done = run("compare", "--pairs", tmp_path / "pairs.txt")
+    stranger, child, failed = (json.loads(line) for line in done.stdout.splitlines())
+    assert stranger["ebh"] == {"alpha": 1e-6, "family_size": 3, "rejected": False}
+    assert child["ebh"] == {"alpha": 1e-6, "family_size": 3, "rejected": True}
+    assert "ebh" not in failed
+    assert stranger["log10_e"] < 6 < child["log10_e"]
+    assert child["log10_p"] == pytest.approx(max(-child["log10_e"], child["floor_log10_p"]), abs=2e-6)
+
+
+def test_published_statistics_of_pairs_are_counted(tmp_path):
+    (tmp_path / "pairs.txt").write_text(f"{ZOO / 'llama-a'} {ZOO / 'llama-b'}\n")
+    plain, more = (
+        json.loads(run("compare", "--pairs", tmp_path / "pairs.txt", *extra).stdout) for extra in ([], ["--published"])
+    )
+    methods = [t["method"] for t in more["tests"] if t["method"].startswith("published")]
+    assert methods == ["published-u"] * 4 + ["published-u-fisher"]
+    assert more["record"]["run"]["bytes_read"] > plain["record"]["run"]["bytes_read"] + 100_000
+    assert {k: more[k] for k in ("verdict", "log10_p", "log10_e")} == {
+        k: plain[k] for k in ("verdict", "log10_p", "log10_e")
+    }
+
+
 @pytest.mark.parametrize("text", ["one\n", "one two three\n", "\n# nothing\n"])
 def test_bad_pairs_files_are_usage_errors(tmp_path, text):
     (tmp_path / "pairs.txt").write_text(text)

@@ -104,6 +104,8 @@ def test_lines_of_pairs_validate(toys, tmp_path):
     assert good["a_ref"] == bad["a_ref"] == str(toys / "base")
     assert not VALID["compare"].is_valid(bad)
     assert not VALID["error"].is_valid(good)
+    assert good["ebh"]["rejected"] is True
+    assert not VALID["compare"].is_valid(altered(good, ("ebh", "rejected"), "yes"))
     del good["b_ref"]
     assert not VALID["compare"].is_valid(good)
 
@@ -126,6 +128,8 @@ LIES = [
     (("verdict",), "no-evidence"),
     (("log10_p",), 0.5),
     (("log10_p",), None),
+    (("log10_e",), "large"),
+    (("ebh",), {"alpha": 1e-6, "family_size": 1, "rejected": True}),
     (("floor_log10_p",), 1),
     (("exactness",), "proven"),
     (("exactness",), "heuristic"),

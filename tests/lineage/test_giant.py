@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from crawl import ModelRef, open_store
+from giant import SHAPES, Giant
+from lineage.comparing import CompareOptions, compare_signed
+from lineage.reading import sign
+
 PROGRAM = """
 import json, resource, sys
 sys.path[:0] = [{tests!r}]
@@ -48,6 +53,21 @@ def answers():
 
 def test_it_has_the_shape_of_a_70b_model(answers):
     assert 70e9 < answers["parameters"] < 71e9
+
+
+@pytest.mark.parametrize("name", sorted(SHAPES))
+def test_every_shape_has_about_the_size_of_its_name(name):
+    unit = {"M": 1e6, "B": 1e9}[name[-1]]
+    assert Giant(1, shape=SHAPES[name]).parameters == pytest.approx(float(name[:-1]) * unit, rel=0.15)
+
+
+@pytest.mark.parametrize("name", ["1M", "100M"])
+def test_smaller_shapes_are_models_too(name):
+    base = Giant(1, shape=SHAPES[name])
+    pair = (base, Giant(2, parent=base, shape=SHAPES[name]))
+    document = compare_signed(*(sign(open_store(g, ModelRef("dir", g.name))) for g in pair), CompareOptions())
+    assert document["verdict"] == "related"
+    assert document["a"]["parameters"] == base.parameters
 
 
 @pytest.mark.parametrize("case", ["related", "folded"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lineage.errors import UsageError
+from lineage.errors import UsageError, words_of
 from stats.arrays import IntVector
 
 SIGNATURE_VERSION = 2
@@ -81,7 +81,8 @@ def load_row_key(path: Path) -> RowKey:
     try:
         secret = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"the row key cannot be read ({error.strerror})", where=str(path)) from error
+        reason = f"the row key cannot be read ({words_of(error)})"
+        raise UsageError(reason, where=str(path), hint="give a file of at least 16 secret bytes") from error
     if len(secret) < 16:
         raise UsageError("a row key needs at least 16 bytes", where=str(path), hint="write 32 random bytes to it")
     return RowKey(name=hashlib.sha256(secret).hexdigest()[:16], secret=secret)

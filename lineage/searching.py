@@ -7,6 +7,9 @@ from pathlib import Path
 from crawl import CrawlError, ModelRef, find_models, sets_in
 from lineage.errors import NoModelError, UsageError, words_of
 
+MOST_BYTES = 100_000_000
+"""Of a list: a million pairs; some devices never end."""
+
 
 def find_all(references: Sequence[str]) -> list[tuple[str, ModelRef]]:
     """(id, ref) of every model named or found.
@@ -80,12 +83,14 @@ def read_list(source: str, what: str) -> str:
     """
     where = "stdin" if source == "-" else source
     try:
-        data = _stdin() if source == "-" else Path(source).read_bytes()
+        data = _stdin() if source == "-" else _bounded(Path(source))
     except (OSError, ValueError) as error:
         words = words_of(error) if isinstance(error, OSError) else "not a path"
         raise UsageError(
             f"the {what} cannot be read ({words})", where=where, hint="give a text file, or - for stdin"
         ) from error
+    if len(data) > MOST_BYTES:
+        raise UsageError(f"the {what} are longer than {MOST_BYTES:,} bytes", where=where, hint="give a text file")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -102,7 +107,12 @@ def read_references(source: str) -> list[str]:
 def _stdin() -> bytes:
     if sys.stdin is None:
         raise OSError(0, "stdin is closed")
-    return sys.stdin.buffer.read()
+    return sys.stdin.buffer.read(MOST_BYTES + 1)
+
+
+def _bounded(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(MOST_BYTES + 1)
 
 
 def _found(reference: str, *, only: bool) -> list[tuple[str, ModelRef]]:

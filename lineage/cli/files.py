@@ -7,6 +7,9 @@ from pathlib import Path
 
 from lineage.errors import OutputError, UsageError, words_of
 
+_STREAMS = {("/", "dev"), ("/", "proc")}
+"""Where an open stream has a name: /dev/stderr may lead to a regular file, which must not be replaced under it."""
+
 
 def check_target(path: Path) -> None:
     """Find out before any model is read that a file cannot be written.
@@ -67,10 +70,10 @@ def write_file(path: Path, text: str) -> None:
     """
     try:
         found = _status(path)
-        if found is None or stat.S_ISREG(found.st_mode):
+        if found is None or (stat.S_ISREG(found.st_mode) and path.parts[:2] not in _STREAMS):
             _replace(path.resolve(), text, None if found is None else stat.S_IMODE(found.st_mode))
         else:
-            with path.open("w", encoding="utf-8") as stream:
+            with path.open("a", encoding="utf-8") as stream:
                 stream.write(text)
     except (OSError, RuntimeError) as error:
         words = words_of(error) if isinstance(error, OSError) else "links that lead to one another"

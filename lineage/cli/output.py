@@ -107,7 +107,10 @@ def _target(output: str) -> tuple[str, Path | None]:
         return name, None
     if not path:
         raise UsageError(f"no path after {output}", where="--output", hint=f"name a file, or -o {name} for stdout")
-    place = Path(path).expanduser()
+    try:
+        place = Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError("there is no such user", where=path, hint="write ./~ for a name that begins so") from error
     return name, None if is_stdout(place) else place
 
 

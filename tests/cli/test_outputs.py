@@ -81,6 +81,23 @@ def test_a_device_is_written_through():
     assert stat.S_ISCHR(device.stat().st_mode)
 
 
+def test_a_stream_that_leads_to_a_file_is_added_to(tmp_path):
+    handle = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    try:
+        os.write(handle, b"before\n")
+        write_file(Path(f"/dev/fd/{handle}"), "after\n")
+        assert os.fstat(handle).st_ino == (tmp_path / "log").stat().st_ino
+    finally:
+        os.close(handle)
+    assert (tmp_path / "log").read_text() == "before\nafter\n"
+
+
+def test_a_device_that_is_full_costs_the_file_and_not_the_answer(capsys):
+    with pytest.raises(OutputError, match="no space left"):
+        write("json=/dev/full")
+    assert capsys.readouterr().out.startswith("no-evidence")
+
+
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     (tmp_path / "out").write_text("before")
 
@@ -134,6 +151,7 @@ def test_empty_paths_and_repeated_places_are_usage_errors(tmp_path):
         [f"json={tmp_path / 'a'}", f"text={tmp_path / 'a'}"],
         [f"json={tmp_path / 'a'}", f"text={tmp_path / 'link'}"],
         ["yaml=x"],
+        ["json=~no-such-user-here/x"],
     ):
         with pytest.raises(UsageError) as caught:
             writer(outputs, as_json=False, quiet=False, text=words)

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -113,6 +114,14 @@ def test_lists_are_utf8_with_or_without_a_mark(tmp_path, monkeypatch):
         with pytest.raises(UsageError, match=what) as caught:
             read_list(str(tmp_path / name), "pairs")
         assert "Errno" not in str(caught.value)
+
+
+def test_what_never_ends_is_refused(monkeypatch):
+    monkeypatch.setattr("lineage.searching.MOST_BYTES", 1000)
+    with pytest.raises(UsageError, match="longer than"):
+        read_list("/dev/zero", "pairs")
+    with pytest.raises(UsageError, match="more than"):
+        load_row_key(Path("/dev/zero"))
 
 
 def test_sentences_have_their_grammar_and_a_hint(tmp_path):

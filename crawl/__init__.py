@@ -33,3 +33,4 @@ from crawl.stores import CountingStore as CountingStore
 from crawl.views import Pick as Pick
 from crawl.views import View as View
 from crawl.walk import find_models as find_models
+from crawl.walk import sets_in as sets_in

@@ -24,6 +24,12 @@ LARGEST_INDEX = 100_000_000  # bytes, like a header; the largest known index has
 _MOST_OFFERS = 20  # names in one message
 _READERS = 8  # headers fetched at once: enough to hide latency, few enough for a shared server
 
+_HINTS = {
+    "a link that leaves the model folder": "open the file it points to directly",
+    "a link that leads nowhere": "fetch the file it should point to",
+    "permission denied": "ask its owner for the right to read it",
+}  # by the reason a store gives for not listing a file
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -82,7 +88,7 @@ def _refuse_links(store: ByteStore) -> None:
     refused: Mapping[str, str] = getattr(store, "refused", {})
     for name, reason in refused.items():
         if name.endswith((".safetensors", ".index.json", *OTHER_ENDINGS)):
-            raise UnsafePathError(reason, where=f"{store.name}: {name}", hint="open the file it points to directly")
+            raise UnsafePathError(reason, where=f"{store.name}: {name}", hint=_HINTS.get(reason, "give another file"))
 
 
 def _weight_map(store: ByteStore, index: str) -> dict[str, str]:
@@ -90,7 +96,7 @@ def _weight_map(store: ByteStore, index: str) -> dict[str, str]:
     size = store.files()[index]
     if size > LARGEST_INDEX:
         raise MalformedHeaderError(f"an index of {size} bytes, more than {LARGEST_INDEX}", where=where)
-    table: Any = parse_object(store.read(index, ByteRange(0, size)).strip(), where).get("weight_map")
+    table: Any = parse_object(store.read(index, ByteRange(0, size)).strip(), where, what="index").get("weight_map")
     if not isinstance(table, dict) or not all(isinstance(file, str) for file in table.values()):
         raise MalformedHeaderError("weight_map is not a table of tensor names and file names", where=where)
     return table

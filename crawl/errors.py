@@ -7,6 +7,8 @@ that could steer a terminal is shown as an escape.
 
 from __future__ import annotations
 
+import errno
+
 _LONGEST_TEXT = 600  # a sentence, not a dump: a tensor name may be megabytes long
 
 
@@ -14,6 +16,13 @@ def printable(text: str, limit: int = _LONGEST_TEXT) -> str:
     """Return `text` as one line without control characters, cut to `limit` characters."""
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+
+
+def _once(where: str) -> str:
+    """Name a lone weight file once: as a place it is called like the one file in it."""
+    place, colon, inside = where.partition(": ")
+    file, more, rest = inside.partition(": ")
+    return f"{place}{more}{rest}" if colon and f"/{place}".endswith(f"/{file}") else where
 
 
 class CrawlError(Exception):
@@ -31,7 +40,7 @@ class CrawlError(Exception):
 
     def __init__(self, reason: str, *, where: str = "", hint: str = "") -> None:
         self.reason = printable(reason)
-        self.where = printable(where)
+        self.where = printable(_once(where))
         self.hint = printable(hint)
         super().__init__(str(self))
 
@@ -47,6 +56,17 @@ class ModelNotFoundError(CrawlError, FileNotFoundError):
 
 class GatedModelError(CrawlError, PermissionError):
     """The model exists, but this user may not read it."""
+
+
+def refusal(error: OSError, doing: str, where: str) -> CrawlError:
+    """Return what to raise when this machine refuses a file or folder, in its own words without number and path."""
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return GatedModelError(
+            f"{doing} (permission denied)", where=where, hint="ask its owner for the right to read it"
+        )
+    return ModelNotFoundError(
+        f"{doing} ({(error.strerror or 'it failed').lower()})", where=where, hint="check the path"
+    )
 
 
 class MalformedHeaderError(CrawlError, ValueError):

@@ -112,8 +112,10 @@ def _local_ref(location: str, variant: str | None) -> ModelRef | None:
         path = Path(location)
         if path.is_dir():
             return ModelRef("dir", location, None, variant or None)
-        if path.exists() and not variant:
+        if (path.exists() or path.is_symlink()) and not variant:
             return ModelRef("file", location)
+    except PermissionError:  # there, but not for this user: opening it says so
+        return ModelRef("dir", location, None, variant or None)
     except (OSError, ValueError):  # a name too long, or with a NUL: not a path of this machine
         return None
     return None

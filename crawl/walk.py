@@ -29,7 +29,8 @@ def find_models(folder: Path) -> list[ModelRef]:
     -------
     list of ModelRef
         Sorted by id. A folder's usual weight set is the folder; others in it are ``path#variant``. Folders that hold
-        only formats that are not read are listed too: opening them says why they cannot be.
+        only formats that are not read are listed too, and folders that may not be looked into: opening them says
+        why they cannot be read.
 
     Raises
     ------
@@ -41,14 +42,31 @@ def find_models(folder: Path) -> list[ModelRef]:
     return sorted(_walk(folder), key=lambda ref: ref.id)
 
 
+def sets_in(folder: Path) -> list[ModelRef]:
+    """Return the weight sets directly in a folder, the usual one first.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be listed.
+    """
+    return _refs(str(folder), [entry.name for entry in folder.iterdir()])
+
+
+def _refs(place: str, names: list[str]) -> list[ModelRef]:
+    return [ModelRef("dir", place, None, found.variant) for found in weight_sets(names)]
+
+
 def _walk(folder: Path) -> Iterator[ModelRef]:
-    for place, folders, names in os.walk(folder, followlinks=False):
-        sets = weight_sets(names)
+    refused: list[OSError] = []
+    for place, folders, names in os.walk(folder, onerror=refused.append, followlinks=False):
+        sets = _refs(place, names)
         hidden = set(_SKIPPED) | (set(_REPACK_FOLDERS) if sets else set())
         folders[:] = sorted(f for f in folders if f not in hidden)
         if Path(place).name == "blobs" and Path(place).parent.name.startswith("models--"):
             continue
-        for found in sets:
-            yield ModelRef("dir", place, None, found.variant)
+        yield from sets
         if not sets and other_weights(names):
             yield ModelRef("dir", place)
+    for error in refused:
+        yield ModelRef("dir", str(error.filename))

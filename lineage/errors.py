@@ -1,5 +1,7 @@
 """What can go wrong above the bytes. Each error says what, where, and what to do."""
 
+import errno
+
 
 class LineageError(Exception):
     """Base of the errors raised by workflows.
@@ -28,3 +30,14 @@ class UsageError(LineageError, ValueError):
 
 class NoModelError(LineageError, FileNotFoundError):
     """A folder that was searched holds no model at all."""
+
+
+class OutputError(LineageError):
+    """The answer could not be written where it was asked; told on stderr, because stdout may hold the answer."""
+
+
+def words_of(error: OSError) -> str:
+    """What the system said, in its own words without number and path; links that go round get plainer ones."""
+    if error.errno == errno.ELOOP:
+        return "links that lead to one another"
+    return (error.strerror or "it failed").lower()

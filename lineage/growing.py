@@ -34,6 +34,7 @@ class Family:
 
     graph: LineageGraph
     members: tuple[Member, ...]
+    testable: frozenset[str]
     skipped: tuple[tuple[str, str], ...]
     family_size: int
     level: float
@@ -95,24 +96,30 @@ def recover(
     distinct = [m for m in members if m.id not in duplicate_of]
     family_size = len(distinct) * (len(distinct) - 1) // 2
     level = family_level(options.alpha, family_size)
-    related = _related_pairs(distinct, level, tell)
+    related, testable = _related_pairs(distinct, level, tell)
     groups = connected_components([m.id for m in distinct], list(related))
     graph = family_graph(members, distinct, duplicate_of, groups, related)
-    return Family(graph, tuple(members), tuple(skipped), family_size, level, spent)
+    testable |= {copy for copy, original in duplicate_of.items() if original in testable}
+    return Family(graph, tuple(members), frozenset(testable), tuple(skipped), family_size, level, spent)
 
 
-def _related_pairs(members: Sequence[Member], level: float, tell: Progress) -> dict[tuple[str, str], Evidence]:
-    """Every pair the tests reject at the family-wise level, by ids in order."""
+def _related_pairs(
+    members: Sequence[Member], level: float, tell: Progress
+) -> tuple[dict[tuple[str, str], Evidence], set[str]]:
+    """Every pair the tests reject at the family-wise level, by ids in order; and ids of which any pair had a test."""
+    testable: set[str] = set()
     found: dict[tuple[str, str], Evidence] = {}
     total = len(members) * (len(members) - 1) // 2
     for done, (a, b) in enumerate(combinations(members, 2)):
         if done % 64 == 0:
             tell("testing", done, total)
         evidence = gather(a.signature, b.signature)
+        if evidence.is_testable:
+            testable |= {a.id, b.id}
         if evidence.log_pvalue <= math.log(level):
             found[a.id, b.id] = evidence
     tell("testing", total, total)
-    return found
+    return found, testable
 
 
 def _document(found: Family, options: TreeOptions, record: RunRecord) -> dict[str, Any]:
@@ -140,6 +147,7 @@ def _document(found: Family, options: TreeOptions, record: RunRecord) -> dict[st
                 "dtype": n.dtype,
                 "declared": list(n.declared),
                 "duplicate_of": n.duplicate_of,
+                "testable": n.id in found.testable,
                 "virtual": n.virtual,
             }
             for n in graph.nodes

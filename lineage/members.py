@@ -46,7 +46,7 @@ def read_members(
     Returns
     -------
     list of Member, list of (str, str)
-        Members sorted by id, and (reference, reason) of what could not be read.
+        Members sorted by id, one for all references to one commit on the Hub, and (reference, reason) of what could not be read.
 
     Raises
     ------
@@ -71,10 +71,19 @@ def read_members(
             skipped.append((name, str(error)))
     tell("reading", len(named), len(named))
     if not members:
-        raise NoModelError(f"none of {len(named)} model(s) could be read; the first: {skipped[0][1]}")
+        first = skipped[0][1]
+        raise NoModelError(
+            first if len(named) == 1 else f"none of {len(named)} models could be read; the first: {first}"
+        )
     members.sort(key=lambda m: m.id)
-    _refuse_collisions([m.id for m in members])
-    return members, skipped
+    distinct = members[:1] + [m for before, m in pairwise(members) if not _is_same(before, m)]
+    _refuse_collisions([m.id for m in distinct])
+    return distinct, skipped
+
+
+def _is_same(a: Member, b: Member) -> bool:
+    """Whether two references to the Hub were resolved to one model: a branch and its commit, say."""
+    return a.id == b.id and a.ref.scheme == b.ref.scheme == "hub"
 
 
 def duplicates_of(members: Sequence[Member], options: OpenOptions | None) -> tuple[dict[str, str], int]:

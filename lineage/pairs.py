@@ -35,7 +35,7 @@ def parse_pairs(text: str, where: str) -> list[Pair]:
         fields = [f.strip() for f in stripped.split("\t") if f.strip()] if "\t" in stripped else stripped.split()
         if len(fields) != 2:
             raise UsageError(
-                f"line {number} holds {len(fields)} reference(s) instead of two",
+                f"line {number} holds {len(fields)} reference{'s' * (len(fields) != 1)} instead of two",
                 where=where,
                 hint="put a tab between references that contain spaces",
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lineage.errors import UsageError
+from lineage.errors import UsageError, words_of
 from stats.arrays import IntVector
 
 SIGNATURE_VERSION = 2
@@ -70,18 +70,27 @@ class RowKey:
 PUBLIC_KEY = RowKey()
 
 
+LONGEST_KEY = 1_000_000
+"""Bytes of a key: some devices never end."""
+
+
 def load_row_key(path: Path) -> RowKey:
     """Read a secret row key: the bytes of a file, at least 16 of them.
 
     Raises
     ------
     UsageError
-        The file cannot be read or is too short to be a secret.
+        The file cannot be read, or is too short to be a secret, or has no end.
     """
     try:
-        secret = path.read_bytes()
+        with path.open("rb") as stream:
+            secret = stream.read(LONGEST_KEY + 1)
     except OSError as error:
-        raise UsageError(f"the row key cannot be read ({error.strerror})", where=str(path)) from error
+        reason = f"the row key cannot be read ({words_of(error)})"
+        raise UsageError(reason, where=str(path), hint="give a file of at least 16 secret bytes") from error
+    if len(secret) > LONGEST_KEY:
+        reason = f"a row key of more than {LONGEST_KEY:,} bytes"
+        raise UsageError(reason, where=str(path), hint="write 32 random bytes to a file")
     if len(secret) < 16:
         raise UsageError("a row key needs at least 16 bytes", where=str(path), hint="write 32 random bytes to it")
     return RowKey(name=hashlib.sha256(secret).hexdigest()[:16], secret=secret)

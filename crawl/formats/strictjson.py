@@ -27,7 +27,7 @@ def _no_constant(text: str) -> NoReturn:
     raise _RefusedError(f"{text} is not JSON")
 
 
-def parse_object(data: bytes, where: str) -> dict[str, Any]:
+def parse_object(data: bytes, where: str, *, what: str = "header") -> dict[str, Any]:
     """Parse one JSON object.
 
     Parameters
@@ -36,6 +36,8 @@ def parse_object(data: bytes, where: str) -> dict[str, Any]:
         UTF-8, beginning with a brace; the caller caps its length.
     where : str
         Model and file, for the message.
+    what : str
+        What the text is called in the message.
 
     Returns
     -------
@@ -49,7 +51,7 @@ def parse_object(data: bytes, where: str) -> dict[str, Any]:
     """
     hint = "the file is damaged or not what its name says"
     if data[:1] != b"{":
-        raise MalformedHeaderError("the header does not begin with a brace", where=where, hint=hint)
+        raise MalformedHeaderError(f"the {what} does not begin with a brace", where=where, hint=hint)
     try:
         text = data.decode("utf-8")
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
@@ -57,10 +59,12 @@ def parse_object(data: bytes, where: str) -> dict[str, Any]:
             key.encode("utf-8")  # an escaped lone surrogate passes the parser but is not text
     except _RefusedError as error:
         raise MalformedHeaderError(str(error), where=where, hint=hint) from error
-    except UnicodeError as error:
-        raise MalformedHeaderError(f"the header is not UTF-8 ({error})", where=where, hint=hint) from error
+    except UnicodeDecodeError as error:
+        raise MalformedHeaderError(f"byte {error.start} of the {what} is not UTF-8", where=where, hint=hint) from error
+    except UnicodeEncodeError as error:
+        raise MalformedHeaderError(f"a name in the {what} is not UTF-8", where=where, hint=hint) from error
     except json.JSONDecodeError as error:
-        reason = f"not JSON at character {error.pos} of the header ({error.msg})"
+        reason = f"not JSON at character {error.pos} of the {what} ({error.msg})"
         raise MalformedHeaderError(reason, where=where, hint=hint) from error
     except (RecursionError, ValueError) as error:  # brackets nested without end; numbers of thousands of digits
         raise MalformedHeaderError("nested too deep, or a number too long", where=where, hint=hint) from error

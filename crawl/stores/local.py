@@ -8,7 +8,14 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crawl.errors import CrawlError, ModelNotFoundError, TruncatedError, UnsafePathError
+from crawl.errors import (
+    CrawlError,
+    ModelNotFoundError,
+    TruncatedError,
+    UnsafePathError,
+    UnsupportedFormatError,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +72,7 @@ class LocalStore:
                     if len(sizes) > _MOST_FILES:
                         raise CrawlError(f"more than {_MOST_FILES} files in one folder", where=self.name)
         except OSError as error:
-            raise ModelNotFoundError(f"the folder cannot be read ({error.strerror})", where=self.name) from error
+            raise refusal(error, "the folder cannot be read", self.name) from error
         return dict(sorted(sizes.items()))
 
     def _admit(self, entry: os.DirEntry[str]) -> int | None:
@@ -80,8 +87,11 @@ class LocalStore:
                     self.refused[entry.name] = "a link that leaves the model folder"
                     return None
             found = path.stat()
-        except (OSError, RuntimeError, ValueError):  # dangling, looping or unreadable
-            self.refused[entry.name] = "a link that leads nowhere, or a file that cannot be read"
+        except PermissionError:
+            self.refused[entry.name] = "permission denied"
+            return None
+        except (OSError, RuntimeError, ValueError):  # dangling or looping
+            self.refused[entry.name] = "a link that leads nowhere"
             return None
         if not stat.S_ISREG(found.st_mode):
             return None
@@ -108,7 +118,8 @@ class LocalStore:
         try:
             return self._pread(handle, file, span)
         except OSError as error:
-            raise CrawlError(f"reading failed ({error.strerror})", where=f"{self.name}: {file}") from error
+            words = (error.strerror or "it failed").lower()
+            raise CrawlError(f"reading failed ({words})", where=f"{self.name}: {file}", hint="try again") from error
         finally:
             if not keep:
                 os.close(handle)
@@ -137,9 +148,7 @@ class LocalStore:
                 # and one that has become a pipe does not hang the reader
                 handle = os.open(self._paths[file], os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
             except OSError as error:
-                raise ModelNotFoundError(
-                    f"cannot be opened ({error.strerror})", where=f"{self.name}: {file}"
-                ) from error
+                raise refusal(error, "cannot be opened", f"{self.name}: {file}") from error
             if len(self._open) < _MOST_OPEN:
                 self._open[file] = handle
                 return handle, True
@@ -167,15 +176,32 @@ def open_store(ref: ModelRef, options: OpenOptions) -> tuple[LocalStore, ModelRe
     Raises
     ------
     ModelNotFoundError
-        There is nothing at that path.
+        There is nothing at that path, or nothing that can be read in places.
+    GatedModelError
+        This user may not look there.
     """
     del options  # nothing about a local file is optional
     path = Path(ref.location)
-    if ref.scheme == "dir" and path.is_dir():
-        return LocalStore(path, ref.location), ref
-    if ref.scheme == "file" and path.is_file():
-        if path.name.endswith(".json"):
-            return LocalStore(path.parent, ref.location), ref
-        return LocalStore(path.parent, ref.location, only=(path.name, "config.json")), ref
+    try:
+        if ref.scheme == "dir" and path.is_dir():
+            return LocalStore(path, ref.location), ref
+        if ref.scheme == "file" and path.is_file():
+            if path.name.endswith(".json"):
+                return LocalStore(path.parent, ref.location), ref
+            return LocalStore(path.parent, ref.location, only=(path.name, "config.json")), ref
+        raise _nothing_at(path, ref)
+    except OSError as error:
+        if isinstance(error, CrawlError):
+            raise
+        raise refusal(error, "cannot be looked at", ref.location) from error
+
+
+def _nothing_at(path: Path, ref: ModelRef) -> CrawlError:
+    if ref.scheme == "file" and path.exists():
+        hint = "weights are read in places: give a file on a disk"
+        return UnsupportedFormatError("a device or a pipe, not a file", where=ref.location, hint=hint)
+    if path.is_symlink():
+        hint = "check where it points"
+        return ModelNotFoundError("a link that leads nowhere", where=ref.location, hint=hint)
     kind = "folder" if ref.scheme == "dir" else "file"
-    raise ModelNotFoundError(f"no such {kind}", where=ref.location, hint="check the path")
+    return ModelNotFoundError(f"no such {kind}", where=ref.location, hint="check the path")

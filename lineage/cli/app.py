@@ -7,6 +7,7 @@ import typer
 from lineage.cli.compare import command as compare_command
 from lineage.cli.errors import report_error, report_usage
 from lineage.cli.options import print_version
+from lineage.cli.streams import abandon_stdout
 from lineage.cli.tree import command as tree_command
 
 app = typer.Typer(
@@ -35,9 +36,14 @@ def main() -> None:
     """Run the console script; known failures become one sentence and the documented exit code."""
     as_json = "--json" in sys.argv
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="lineage", standalone_mode=False)
     except KeyboardInterrupt:
         sys.exit(130)
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, BrokenPipeError):
+            raise
+        abandon_stdout()  # nobody reads the help any more: no failure
+        sys.exit(0)
     except Exception as error:  # noqa: BLE001 - the tables decide: what they do not know is raised again
         sys.exit(report_usage(error, as_json=as_json) or report_error(error, as_json=as_json))
     sys.exit(code if isinstance(code, int) else 0)

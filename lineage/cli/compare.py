@@ -1,7 +1,5 @@
 """`lineage compare`."""
 
-import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,11 +13,19 @@ from lineage.cli.options import (
     RowKeyOption,
     SeedOption,
     VerboseOption,
+    positive,
     use_cache_folder,
 )
-from lineage.cli.output import is_coloured, progress_bar, write_line, writer
+from lineage.cli.output import to_line, writer
+from lineage.cli.progress import progress
+from lineage.cli.streams import write_stderr, write_stdout
 
-MaxBytesOption = Annotated[int | None, typer.Option("--max-bytes", help="Most bytes read of one model.", min=1)]
+MaxBytesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-bytes", metavar="N", help="Most bytes read of one model; the header is always read.", callback=positive
+    ),
+]
 RequireOption = Annotated[
     str | None,
     typer.Option("--require", metavar="related|identical", help="Exit 4 unless the verdict is at least this."),
@@ -30,6 +36,12 @@ PublishedOption = Annotated[
 PairsOption = Annotated[
     str | None, typer.Option("--pairs", metavar="FILE|-", help="Two references a line; one JSON line each, in order.")
 ]
+
+_RANKS = (0, NEGATIVE, OPERATIONAL)
+"""Exit codes of pairs from best to worst."""
+
+_MOST_OTHERS = 5
+"""Weight sets named in one hint."""
 
 
 def command(
@@ -58,9 +70,11 @@ def command(
     options = CompareOptions(alpha=alpha, seed=seed, max_bytes=max_bytes, row_key=key, published=published)
     if pairs is not None:
         raise typer.Exit(_run_pairs(pairs, options, quiet=quiet, verbose=verbose, require=require))
-    write = writer(output, as_json=json_output, quiet=quiet, text=lambda d: compare_text(d, colour=is_coloured()))
-    with progress_bar(quiet=quiet or json_output, verbose=verbose) as tell:
+    write = writer(output, as_json=json_output, quiet=quiet, text=compare_text)
+    with progress(quiet=quiet or (json_output and not verbose), verbose=verbose) as tell:
         document = compare(str(a), str(b), options, tell)
+    if not (quiet or json_output):
+        _hint_at_others(str(a), str(b))
     write(document)
     raise typer.Exit(_code(document, require))
 
@@ -84,21 +98,36 @@ def _code(document: Any, require: str | None) -> int:
     return OPERATIONAL if verdict == "untestable" else NEGATIVE
 
 
-def _run_pairs(source: str, options: Any, *, quiet: bool, verbose: bool, require: str | None) -> int:
-    from lineage.errors import UsageError
-    from lineage.pairs import compare_pairs, parse_pairs
+def _hint_at_others(*references: str) -> None:
+    """Say where a folder holds further weight sets that were not looked at."""
+    from lineage.report.text import safe
+    from lineage.searching import sets_beside
 
-    try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"the pairs cannot be read ({error})", where=source, hint="give a text file, or - for stdin"
-        ) from error
+    for reference in dict.fromkeys(references):
+        others = sets_beside(reference)
+        if others:
+            more = f" and {len(others) - _MOST_OTHERS} more" if len(others) > _MOST_OTHERS else ""
+            write_stderr(f"lineage: also there: {safe(', '.join(others[:_MOST_OTHERS]))}{more}\n")
+
+
+def _run_pairs(source: str, options: Any, *, quiet: bool, verbose: bool, require: str | None) -> int:
+    from lineage.pairs import compare_pairs, parse_pairs
+    from lineage.searching import read_list
+
+    pairs = parse_pairs(read_list(source, "pairs"), "stdin" if source == "-" else source)
+    failed: list[str] = []
     worst = 0
-    with progress_bar(quiet=quiet, verbose=verbose) as tell:
-        for document in compare_pairs(parse_pairs(text, source), options, tell):
-            if not quiet:
-                write_line(document)
-            code = OPERATIONAL if "error" in document else _code(document, require)
-            worst = OPERATIONAL if OPERATIONAL in {code, worst} else max(worst, code)
-    return worst
+    with progress(quiet=quiet, verbose=verbose) as tell:
+        for document in compare_pairs(pairs, options, tell):
+            if "error" in document:
+                failed.append(document["error"]["message"])
+            else:
+                worst = max(worst, _code(document, require), key=_RANKS.index)
+            if not quiet and not write_stdout(to_line(document)):
+                break
+    if not failed:
+        return worst
+    from lineage.report.text import counted, safe
+
+    write_stderr(f"lineage: {len(failed)} of {counted(len(pairs), 'pair')} failed; the first: {safe(failed[0])}\n")
+    return OPERATIONAL

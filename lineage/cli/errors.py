@@ -1,7 +1,10 @@
 """Exception to exit code and sentence: the one table. What it does not know is a bug and keeps its traceback."""
 
+import errno
 import json
-import sys
+
+from lineage.cli.streams import abandon_stdout, write_stderr, write_stdout
+from lineage.errors import OutputError, words_of
 
 USAGE = 2
 OPERATIONAL = 3
@@ -12,7 +15,6 @@ _CODES: dict[str, int] = {
     "AmbiguousModelError": USAGE,
     "CrawlError": OPERATIONAL,
     "LineageError": OPERATIONAL,
-    "BrokenPipeError": OPERATIONAL,
 }
 """By class name, looked up along the MRO: the classes themselves would pull numpy into `lineage --help`."""
 
@@ -30,13 +32,13 @@ def report_usage(error: Exception, *, as_json: bool) -> int:
     words, code = getattr(error, "format_message", None), getattr(error, "exit_code", None)
     if not callable(words) or not isinstance(code, int):
         return 130 if type(error).__name__ == "Abort" else 0
-    if as_json:
-        from lineage.record import SCHEMA_VERSION
-
-        entry = {"kind": "usage", "message": str(words()), "where": "command line", "hint": "see --help"}
-        sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, "error": entry}, sort_keys=True) + "\n")
-    else:
-        error.show()  # type: ignore[attr-defined]
+    if type(error).__name__ == "NoArgsIsHelpError" and not as_json:  # its message is the help itself
+        write_stderr(f"{words()}\n")
+        return code
+    path = getattr(getattr(error, "ctx", None), "command_path", "lineage")
+    hint = f"see {path} --help"
+    message = _sentence(str(words()))
+    _tell({"kind": "usage", "message": message, "where": "command line", "hint": hint}, f"{message}; {hint}", as_json)
     return code
 
 
@@ -48,17 +50,33 @@ def report_error(error: Exception, *, as_json: bool) -> int:
     Exception
         The error itself when the table does not know it.
     """
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EIO} and error.filename is None:
+        abandon_stdout()  # no file: the help or the version, written by the parser to a full stdout
+        error = OutputError(f"stdout cannot be written ({words_of(error)})")
     code = exit_code_of(error)
     if code is None:
         raise error
     from lineage.documents import error_entry
-    from lineage.record import SCHEMA_VERSION
 
     entry = error_entry(error)
-    if as_json:
-        sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, "error": entry}, sort_keys=True) + "\n")
-    else:
-        from lineage.report.text import safe
-
-        sys.stderr.write(f"lineage: {safe(entry['message'])}\n")
+    _tell(entry, entry["message"], as_json and not isinstance(error, OutputError))
     return code
+
+
+def _tell(entry: dict[str, str], sentence: str, as_json: bool) -> None:
+    from lineage.record import SCHEMA_VERSION
+    from lineage.report.text import safe
+
+    if as_json:
+        try:
+            write_stdout(json.dumps({"schema_version": SCHEMA_VERSION, "error": entry}, sort_keys=True) + "\n")
+        except OutputError:
+            as_json = False
+    if not as_json:
+        write_stderr(f"lineage: {safe(sentence)}\n")
+
+
+def _sentence(words: str) -> str:
+    """The parser's message on one line, as part of a sentence of ours."""
+    line = " ".join(words.split()).rstrip(".")
+    return line[:1].lower() + line[1:]

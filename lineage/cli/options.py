@@ -6,17 +6,50 @@ from typing import Annotated
 
 import typer
 
-AlphaOption = Annotated[float, typer.Option("--alpha", help="Family-wise level of the tests.", min=1e-300, max=0.5)]
+LOWEST_ALPHA, HIGHEST_ALPHA = 1e-300, 0.5
+
+
+def checked_alpha(value: float) -> float:
+    """A family-wise level inside its bounds; what is no number is outside."""
+    if not LOWEST_ALPHA <= value <= HIGHEST_ALPHA:
+        raise typer.BadParameter(f"the level is a number between {LOWEST_ALPHA:g} and {HIGHEST_ALPHA:g}, not {value:g}")
+    return value
+
+
+def positive(value: int | None) -> int | None:
+    """A number of bytes that is at least one."""
+    if value is not None and value < 1:
+        raise typer.BadParameter(f"at least one byte, not {value}")
+    return value
+
+
+def not_negative(value: int) -> int:
+    """A seed."""
+    if value < 0:
+        raise typer.BadParameter(f"a seed is 0 or more, not {value}")
+    return value
+
+
+AlphaOption = Annotated[
+    float, typer.Option("--alpha", help="Family-wise level of the tests, 1e-300 to 0.5.", callback=checked_alpha)
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
 OutputOption = Annotated[
     list[str] | None,
     typer.Option(
-        "-o", "--output", metavar="FORMAT[=PATH]", help="Also write text or json, to PATH or stdout; repeatable."
+        "-o",
+        "--output",
+        metavar="FORMAT[=PATH]",
+        help="Write text or json to PATH besides the report, or to stdout in its place; repeatable.",
     ),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; only the exit code and files speak.")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show progress even when stderr is not a terminal.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the generators.", min=0)]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No report and no progress; the exit code and what -o asks for remain.")
+]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", help="Show progress on stderr even when it is no terminal, as plain lines.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the generators.", callback=not_negative)]
 RowKeyOption = Annotated[
     Path | None,
     typer.Option("--row-key", metavar="FILE", help="Secret key that places the rows read; public by default."),

@@ -1,19 +1,28 @@
-"""The one sink: writers for -o FORMAT[=PATH] and --json, built before any model is opened, and progress on stderr."""
+"""The one sink: writers for -o FORMAT[=PATH] and --json, built and checked before any model is opened."""
 
 import json
 import os
+import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from lineage.errors import LineageError, UsageError
+from lineage.cli.files import check_target, is_stdout, write_file
+from lineage.cli.streams import is_terminal, write_stdout
+from lineage.errors import OutputError, UsageError
 
 Document = Mapping[str, Any]
-View = Callable[[Document], str]
 Write = Callable[[Document], None]
+
+_NARROWEST, _WIDEST = 60, 140
+
+
+class TextView(Protocol):
+    """A document in words."""
+
+    def __call__(self, document: Mapping[str, Any], *, colour: bool = ..., width: int | None = ...) -> str:
+        """The text; without a width that of a pipe or a file."""
 
 
 def to_json(document: Document) -> str:
@@ -21,95 +30,95 @@ def to_json(document: Document) -> str:
     return json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
-def writer(outputs: Sequence[str] | None, *, as_json: bool, quiet: bool, text: View) -> Write:
+def to_line(document: Document) -> str:
+    """One JSON Lines record."""
+    return json.dumps(document, sort_keys=True, allow_nan=False) + "\n"
+
+
+def writer(outputs: Sequence[str] | None, *, as_json: bool, quiet: bool, text: TextView) -> Write:
     """What a command calls once with its document.
 
     Parameters
     ----------
     outputs : sequence of str
-        FORMAT or FORMAT=PATH.
+        FORMAT or FORMAT=PATH; FORMAT alone takes the place of the report on stdout.
     as_json : bool
         JSON on stdout instead of text.
     quiet : bool
-        Nothing on stdout.
+        No report on stdout; an output that asks for stdout is still written there.
     text : callable
         The command's text view.
 
     Returns
     -------
     callable
+        Writes files first, then stdout. When a file fails, the answer is printed all the same before `OutputError`.
 
     Raises
     ------
     UsageError
-        A format is unknown, a folder of a path is missing, or stdout is asked for twice.
+        A format is unknown, a path is empty, named twice or cannot be written, or stdout is asked for twice.
     """
-    views: dict[str, View] = {"json": to_json, "text": text}
-    targets: list[tuple[View, Path | None]] = []
-    for output in outputs or []:
-        name, _, path = output.partition("=")
-        if name not in views:
-            raise UsageError(f"no format {name!r}", where="--output", hint=f"use one of {', '.join(sorted(views))}")
-        if path and not Path(path).expanduser().parent.is_dir():
-            raise UsageError("the folder of this path does not exist", where=path, hint="make it first")
-        targets.append((views[name], Path(path).expanduser() if path else None))
-    if as_json and any(path is None for _, path in targets):
+    targets = [_target(output) for output in outputs or []]
+    _refuse_repeats(targets)
+    on_stdout = [name for name, path in targets if path is None]
+    files = [(name, path) for name, path in targets if path is not None]
+    if as_json and on_stdout:
         raise UsageError("--json already writes stdout", where="--output", hint="give the other format a path")
-    if not quiet and all(path is not None for _, path in targets):
-        targets.append((views["json" if as_json else "text"], None))
+    for _, path in files:
+        check_target(path)
+    if not on_stdout and not quiet:
+        on_stdout = ["json" if as_json else "text"]
 
     def write(document: Document) -> None:
-        for view, path in targets:
-            if path is None:
-                sys.stdout.write(view(document))
-            else:
-                _write_file(path, view(document))
+        failed: list[tuple[str, OutputError]] = []
+        for name, path in files:
+            try:
+                write_file(path, to_json(document) if name == "json" else text(document))
+            except OutputError as error:
+                failed.append((name, error))
+        for name in on_stdout or [name for name, _ in failed[:1]]:
+            shown = to_json(document) if name == "json" else text(document, colour=is_coloured(), width=text_width())
+            write_stdout(shown)
+        if failed:
+            raise failed[0][1]
 
     return write
 
 
-def write_line(document: Document) -> None:
-    """One JSON Lines record on stdout."""
-    sys.stdout.write(json.dumps(document, sort_keys=True, allow_nan=False) + "\n")
-    sys.stdout.flush()
-
-
 def is_coloured() -> bool:
     """Whether stdout is a terminal that wants colour."""
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return is_terminal(sys.stdout) and "NO_COLOR" not in os.environ
 
 
-@contextmanager
-def progress_bar(*, quiet: bool, verbose: bool) -> Iterator[Callable[[str, int, int], None] | None]:
-    """A bar on stderr for long work; None when nobody is looking."""
-    if quiet or not (verbose or sys.stderr.isatty()):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def tell(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done, total=total)
-
-        yield tell
+def text_width() -> int | None:
+    """Columns of the report: those of the terminal or of COLUMNS, within bounds; None where neither speaks."""
+    asked = os.environ.get("COLUMNS", "")
+    if not (asked.isdecimal() and int(asked)) and not is_terminal(sys.stdout):
+        return None
+    return max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size().columns))
 
 
-def _write_file(path: Path, text: str) -> None:
-    """Write beside the target and rename: never half a file under the final name."""
+def _target(output: str) -> tuple[str, Path | None]:
+    name, equals, path = output.partition("=")
+    if name not in {"json", "text"}:
+        raise UsageError(f"no format {name!r}", where="--output", hint="use one of json, text")
+    if not equals:
+        return name, None
+    if not path:
+        raise UsageError(f"no path after {output}", where="--output", hint=f"name a file, or -o {name} for stdout")
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as part:
-            part.write(text)
-        Path(part.name).chmod(0o644)
-        Path(part.name).replace(path)
-    except OSError as error:
-        raise LineageError(
-            f"cannot be written ({error.strerror})", where=str(path), hint="choose another path"
-        ) from error
+        place = Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError("there is no such user", where=path, hint="write ./~ for a name that begins so") from error
+    return name, None if is_stdout(place) else place
+
+
+def _refuse_repeats(targets: Sequence[tuple[str, Path | None]]) -> None:
+    seen: set[Path | None] = set()
+    for _, path in targets:
+        place = None if path is None else path.resolve()
+        if place in seen:
+            hint = "give each output a place of its own"
+            raise UsageError("two outputs go to one place", where="stdout" if path is None else str(path), hint=hint)
+        seen.add(place)

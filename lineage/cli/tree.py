@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from lineage.cli.errors import OPERATIONAL
 from lineage.cli.options import (
     AlphaOption,
     JsonOption,
@@ -14,7 +15,8 @@ from lineage.cli.options import (
     VerboseOption,
     use_cache_folder,
 )
-from lineage.cli.output import is_coloured, progress_bar, writer
+from lineage.cli.output import writer
+from lineage.cli.progress import progress
 
 FromOption = Annotated[str | None, typer.Option("--from", metavar="FILE|-", help="Read references, one a line.")]
 
@@ -39,11 +41,14 @@ def command(
     from lineage.growing import TreeOptions, tree
     from lineage.plan import PUBLIC_KEY, load_row_key
     from lineage.report import tree_text
-    from lineage.searching import find_all, read_references
+    from lineage.searching import find_all, is_missing, read_references
 
-    write = writer(output, as_json=json_output, quiet=quiet, text=lambda d: tree_text(d, colour=is_coloured()))
+    write = writer(output, as_json=json_output, quiet=quiet, text=tree_text)
     options = TreeOptions(alpha=alpha, seed=seed, row_key=load_row_key(row_key) if row_key else PUBLIC_KEY)
-    found = find_all([*(refs or []), *(read_references(from_file) if from_file else [])])
-    with progress_bar(quiet=quiet or json_output, verbose=verbose) as tell:
+    references = [*(refs or []), *(read_references(from_file) if from_file else [])]
+    found = find_all(references)
+    with progress(quiet=quiet or (json_output and not verbose), verbose=verbose) as tell:
         document = tree(found, options, tell)
     write(document)
+    if is_missing(references, [s["ref"] for s in document["skipped"]]):
+        raise typer.Exit(OPERATIONAL)

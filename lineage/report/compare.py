@@ -5,7 +5,18 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from lineage.report.text import bytes_text, power_of_ten, render, safe, table
+from lineage.report.text import (
+    WIDTH,
+    Column,
+    bytes_text,
+    counted,
+    fitted,
+    power_of_ten,
+    render,
+    safe,
+    table,
+    unbroken,
+)
 
 _CAVEAT = (
     "By itself this shows neither descent nor its direction: a common ancestor, a common initialisation or a "
@@ -16,23 +27,34 @@ _NULL = (
     "most {p}. This is not the probability that the models are unrelated."
 )
 
+_LEGEND = {
+    "labels": "what a test relabels",
+    "e": "evidence, a number with mean at most 1 under the null (1/e is a p-value)",
+    "floor": "the smallest p that the labels read could give",
+}
+_COMBINED = "Tests that share labels are averaged, groups of labels multiplied; docs: reading-a-p-value."
+_SCOPE_ROOM = 16
+"""Least columns of what was compared, the only cell that folds."""
 
-def compare_text(document: Mapping[str, Any], *, colour: bool = False) -> str:
+_FEW = 20
+"""Pairs below which a counted probability is called so."""
+
+
+def compare_text(document: Mapping[str, Any], *, colour: bool = False, width: int | None = None) -> str:
     """The terminal report of one compare document."""
     if "error" in document:
         return f"{safe(document['error']['message'])}\n"
-    parts: list[RenderableType] = [_headline(document), ""]
-    parts += _meaning(document)
+    blocks: list[list[RenderableType]] = [[_headline(document)], *_meaning(document)]
     if document["tests"]:
-        parts += ["", "Evidence", _tests(document)]
+        blocks.append(["Evidence", *_tests(document, width or WIDTH)])
     if document["layers"] and document["verdict"] in {"related", "resembles"}:
-        parts += ["", "Layers", _layers(document)]
+        blocks.append(["Layers", _layers(document)])
     if document["skipped"]:
         rows = [(s["tensor"], s["reason"]) for s in document["skipped"]]
-        parts += ["", "Not tested, and why", table(("what", "reason"), rows)]
-    if document["not_covered"]:
-        parts += ["", "Not covered by what was read:"] + [f"  - {line}" for line in document["not_covered"]]
-    return render([*parts, "", _cost(document)], colour=colour)
+        blocks.append(["Not tested, and why", table(("what", "reason"), rows)])
+    if document["not_covered"] and document["verdict"] != "identical":
+        blocks.append(["Not covered by what was read:", *(f"  - {line}" for line in document["not_covered"])])
+    return render([*blocks, _cost(document)], colour=colour, width=width)
 
 
 def _headline(d: Mapping[str, Any]) -> str:
@@ -41,7 +63,8 @@ def _headline(d: Mapping[str, Any]) -> str:
     if verdict == "identical":
         return f"IDENTICAL: {a} and {b} hold the same values in every tensor."
     if verdict == "related":
-        return f"RELATED: {a} and {b} share weights; their weights are not independent (p <= {power_of_ten(d['log10_p'])})."
+        at_most = unbroken(f"(p <= {power_of_ten(d['log10_p'])})")
+        return f"RELATED: {a} and {b} share weights; their weights are not independent {at_most}."
     if verdict == "resembles":
         return f"RESEMBLES: once a rewrite is undone, {a} and {b} agree far more than any control. This is not a proof."
     if verdict == "no-evidence":
@@ -49,32 +72,31 @@ def _headline(d: Mapping[str, Any]) -> str:
     return f"UNTESTABLE: no tensor or axis on which a test of {a} and {b} is valid."
 
 
-def _meaning(d: Mapping[str, Any]) -> list[RenderableType]:
-    lines: list[RenderableType] = []
+def _meaning(d: Mapping[str, Any]) -> list[list[RenderableType]]:
     if d["verdict"] == "related":
         null = _NULL.format(a=safe(d["a"]["id"]), b=safe(d["b"]["id"]), p=power_of_ten(d["log10_p"]))
-        lines += [null, _level(d), "", *_relation(d)]
-        if d["relation"] and d["relation"]["kind"] not in {"identical", "cast"}:
-            lines.append(_CAVEAT)
+        has_caveat = d["relation"] and d["relation"]["kind"] not in {"identical", "cast"}
+        return [[null, _level(d)], [*_relation(d), *([_CAVEAT] if has_caveat else [])]]
     if d["verdict"] == "resembles":
-        lines += [_controls(d), "", *_relation(d)]
+        return [[_controls(d)], _relation(d)]
     if d["verdict"] == "no-evidence":
         seen = d["detectable_similarity"]
-        lines.append(f"Combined p-value {power_of_ten(d['log10_p'])}. " + _level(d))
-        lines.append(
+        power = (
             f"A row cosine of {seen:g} or more, undisguised, would have been found with power 0.95 in what was read."
             if seen is not None
             else "What was read could not have shown even a near copy at this level."
         )
-    return lines
+        return [[f"Combined p-value {power_of_ten(d['log10_p'])}. {_level(d)}", power]]
+    return []
 
 
 def _controls(d: Mapping[str, Any]) -> str:
     test = next(t for t in d["tests"] if t["exactness"] == "calibrated")
+    at_most = unbroken(f"p <= {power_of_ten(test['log10_p'])}")
     return (
         f"No valid test rejects. The hidden units agree on {test['statistic']:.0%} of their partners, more than any of "
-        f"{test['controls']} controls (layers at other depths of the same two models): rank p <= "
-        f"{power_of_ten(test['log10_p'])}. A rank among controls is calibrated, not exact."
+        f"{test['controls']} controls (layers at other depths of the same two models): rank "
+        f"{at_most}. A rank among controls is calibrated, not exact."
     )
 
 
@@ -92,7 +114,8 @@ def _disguise(d: Mapping[str, Any]) -> list[RenderableType]:
 
 
 def _level(d: Mapping[str, Any]) -> str:
-    return f"Level used {d['level_used']:.3g} (family-wise {d['alpha']:g} over {d['family_size']} pair(s)); {d['exactness']}."
+    over = counted(d["family_size"], "pair")
+    return f"Level used {d['level_used']:.3g} (family-wise {d['alpha']:g} over {over}); {d['exactness']}."
 
 
 def _relation(d: Mapping[str, Any]) -> list[RenderableType]:
@@ -100,7 +123,8 @@ def _relation(d: Mapping[str, Any]) -> list[RenderableType]:
     if relation is None:
         return []
     others = ", ".join(f"{o['kind']} {o['probability']:.2f}" for o in relation["alternatives"])
-    lines: list[RenderableType] = [f"Kind: {_kind(relation)}" + (f"; also possible: {others}." if others else ".")]
+    kind = f"Kind: {_kind(relation)}" + (f"; also possible: {others}." if others else ".")
+    lines: list[RenderableType] = [f"{kind} {_counts(relation)}".rstrip()]
     if "sibling" in relation["details"].get("not_excluded", ()):
         lines.append("From two models alone, two children of one parent look the same as a parent and its child.")
     lines += _disguise(d)
@@ -123,6 +147,15 @@ def _kind(relation: Mapping[str, Any]) -> str:
     return f"{relation['kind']} (probability {relation['probability']:.2f})"
 
 
+def _counts(relation: Mapping[str, Any]) -> str:
+    """How many pairs a probability was counted on; nothing for an exact comparison."""
+    n = relation["calibrated_on"].get("n", 0)
+    if not n:
+        return ""
+    few = ": few, so take it as a rough guess" if n < _FEW else ""
+    return f"Probabilities are counted on {counted(n, 'fixture pair')}{few}."
+
+
 def _direction(d: Mapping[str, Any], direction: Mapping[str, Any]) -> str:
     parent = direction["parent"]
     if parent is None:
@@ -131,33 +164,31 @@ def _direction(d: Mapping[str, Any], direction: Mapping[str, Any]) -> str:
     return f"Direction: {safe(d[parent]['id'])} is the parent (probability {direction['probability']:.4f}; {why})."
 
 
-def _tests(d: Mapping[str, Any]) -> RenderableType:
-    rows = [
-        (
-            t["method"],
-            t["label_group"],
-            t["n"],
-            f"{t['statistic']:.3g}",
-            power_of_ten(t["log10_p"]),
-            _evalue(t),
-            power_of_ten(t["floor_log10_p"]),
-            t["exactness"],
-            t["scope"],
-        )
-        for t in d["tests"]
+def _tests(d: Mapping[str, Any], width: int) -> list[RenderableType]:
+    """The table of tests and its legend; where space is short the least useful columns go first."""
+    tests = d["tests"]
+    columns = [
+        Column("test", tuple(t["method"] for t in tests)),
+        Column("labels", tuple(str(t["label_group"]) for t in tests), rank=4),
+        Column("n", tuple(str(t["n"]) for t in tests), is_right=True, rank=2),
+        Column("statistic", tuple(f"{t['statistic']:.3g}" for t in tests), is_right=True, rank=1, narrowest=WIDTH),
+        Column("p", tuple(power_of_ten(t["log10_p"]) for t in tests), is_right=True),
+        Column("e", tuple(_evalue(t) for t in tests), is_right=True, rank=3),
+        Column("floor", tuple(power_of_ten(t["floor_log10_p"]) for t in tests), is_right=True, rank=1),
+        Column("status", tuple(t["exactness"] for t in tests), rank=5),
+        Column("what was compared", tuple(t["scope"] for t in tests)),
     ]
-    return table(
-        ("test", "labels", "n", "statistic", "p", "e", "floor", "status", "what was compared"),
-        rows,
-        right=(2, 3, 4, 5, 6),
-    )
+    made, shown = fitted(columns, width, room=_SCOPE_ROOM)
+    words = "; ".join(f"{name}: {_LEGEND[name]}" for name in _LEGEND if name in shown)
+    return [made, f"{words}. {_COMBINED}" if words else _COMBINED]
 
 
 def _evalue(t: Mapping[str, Any]) -> str:
     """The e-value; 0 where an exact test's is zero, nothing where the method has none."""
     if t["log10_e"] is None:
         return "0" if t["exactness"] == "exact" else ""
-    return power_of_ten(t["log10_e"])
+    log10_e = t["log10_e"]
+    return f"10^{log10_e:.1f}" if log10_e > 3.0 else power_of_ten(log10_e)  # it may be beyond what a float holds
 
 
 def _layers(d: Mapping[str, Any]) -> RenderableType:
@@ -173,9 +204,9 @@ def _layers(d: Mapping[str, Any]) -> RenderableType:
     return table(("layer of a", "layer of b", "row cosine", "p"), rows, right=(0, 1, 2, 3))
 
 
-def _cost(d: Mapping[str, Any]) -> str:
+def _cost(d: Mapping[str, Any]) -> list[RenderableType]:
     run = d["record"]["run"]
     if "bytes_read" not in run:
-        return ""
+        return []
     each = ", ".join(f"{bytes_text(i['bytes_read'])} of {safe(i['ref'])}" for i in run["inputs"])
-    return f"Read {each} in {run['requests']} reads, {run['seconds']:.2f} s."
+    return [f"Read {each} in {counted(run['requests'], 'read')}, {run['seconds']:.2f} s."]

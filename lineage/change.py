@@ -42,6 +42,7 @@ class Change:
     retention: float | None = None
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def measure_change(a: Signature, b: Signature) -> Change:
     """Sums over everything both signatures hold at the same role and shape."""
     total = PairSums()

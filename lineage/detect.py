@@ -60,14 +60,15 @@ def detectable_similarity(a: Signature, b: Signature, evidence: Evidence, level:
 def _block_groups(a: Signature, b: Signature, evidence: Evidence) -> list[PlantedGroup]:
     if not any(r.label_group.startswith("hidden") for r in evidence.results):
         return []
+    ways = {r.method for r in evidence.results if r.label_group.startswith("hidden")}
+    share = 2 * len(ways)  # one way of several, at half the prior weight of its layer, the others taken as silent
     groups = []
     for parts in paired_blocks(a, b):
         planted = []
         for part in parts:
             left, right = balanced(part.a, centre_units=False), balanced(part.b, centre_units=False)
             planted.append(PlantedPart(unit_cosines(left, right), unit_cosines(right, right), part.signed))
-        # One of three tests, at half the prior weight of its layer: six silent voices beside it are on the safe side.
-        groups.append(PlantedGroup(tuple(planted), cosine_grid(float(parts[0].a.shape[0])), share=6))
+        groups.append(PlantedGroup(tuple(planted), cosine_grid(float(parts[0].a.shape[0])), share=share))
     return groups
 
 

@@ -9,6 +9,7 @@ from stats.arrays import Float64Array
 from stats.distance import pair_sums
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def family_distances(signatures: Sequence[Signature]) -> Float64Array:
     """Squared distances on the tensors every member has at one shape.
 

@@ -123,6 +123,7 @@ def deepened(evidence: Evidence, results: tuple[TestResult, ...]) -> Evidence:
     )
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def gather(a: Signature, b: Signature) -> Evidence:
     """Run every row of the ladder on one pair.
 

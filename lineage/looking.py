@@ -72,6 +72,7 @@ class Look:
     tests: tuple[TestResult, ...]
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def look(a: Body, b: Body, *, dtype: str, key: RowKey, related: bool, labelled: bool) -> Look:
     """Look closely at two models of known architecture.
 

@@ -32,6 +32,7 @@ from stats.result import Skipped
 _CENSUS_KINDS = ("attn.q", "attn.k", "attn.v", "attn.o", "mlp.gate", "mlp.up", "mlp.down", "router")
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def sign(source: WeightSource, *, key: RowKey = PUBLIC_KEY, max_bytes: int | None = None) -> Signature:
     """Read the signature of an opened model.
 

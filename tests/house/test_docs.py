@@ -177,11 +177,14 @@ def test_bytes_in_the_docs_are_those_of_the_plan():
     from lineage import plan
 
     text = (METHODS / "what-is-read.md").read_text()
-    for width, total in ((4096, "2,400,256"), (8192, "2,473,984")):
-        columns = min(width, plan.MAX_COLUMNS)
-        tokens = plan.pick_tokens("embed", 32000, plan.PUBLIC_KEY).size
+    for width, total in ((4096, "3,448,832"), (8192, "3,784,704")):
+        narrow = min(width, plan.MAX_COLUMNS)
+        wide = width > plan.MAX_COLUMNS
+        tokens = plan.pick_tokens("tokens", 32000, plan.PUBLIC_KEY).size
         gains = (2 * plan.N_LAYERS + 1) * width
-        read = gains + plan.N_LAYERS * 2 * plan.N_UNITS * columns + 2 * tokens * columns
+        hidden = 2 * plan.N_UNITS * (plan.N_WIDE * width + (plan.N_LAYERS - plan.N_WIDE) * narrow)
+        tables = tokens * width + tokens * narrow
+        values = plan.pick_values(1024, 2).size * width if wide else plan.N_WIDE * plan.pick_values(4096).size * width
         census = plan.N_LAYERS * 7 * plan.N_CENSUS_ROWS * plan.MAX_CENSUS_COLUMNS
-        assert f"{2 * (read + census):,}" == total
+        assert f"{2 * (gains + hidden + tables + values + census):,}" == total
         assert total in text

@@ -98,7 +98,7 @@ def test_equal_limits_keep_pairs_testable():
 def test_the_census_reads_nothing_twice():
     """Every byte is fetched once: the census of gate and up reuses rows that adjoin, and the count stays small."""
     found = signature_of(derive.load(ZOO / "llama-a"), "a")
-    assert found.bytes_read < 60_000
+    assert found.bytes_read < 65_000
     assert found.census.keys() >= {"L0000.attn.q", "L0003.mlp.down"}
     assert found.vectors.keys() >= {(None, "norm.final"), (0, "norm.mlp_in")}
 

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from stats.arrays import Float64Array
-from stats.eprocess import BetaGrid, either_eprocess
-from stats.tails import log_mean_exp
+from stats.eprocess import BetaGrid, square_evalues
 
 SIMILARITIES = (
     0.01,
@@ -33,6 +33,11 @@ SIMILARITIES = (
     0.99,
 )
 """Cosines tried, smallest first."""
+
+IntMatrix: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+
+_AT_ONCE = 1 << 18
+"""Scores planted at once: two megabytes."""
 
 _REPEATS = 40
 _NEEDED = 38
@@ -94,7 +99,7 @@ def detectable_cosine(groups: Sequence[PlantedGroup], log_threshold: float, rng:
     """
     if not groups:
         return None
-    orders = [[rng.permutation(g.parts[0].ab.shape[0]) for g in groups] for _ in range(_REPEATS)]
+    orders = [np.stack([rng.permutation(g.parts[0].ab.shape[0]) for _ in range(_REPEATS)]) for g in groups]
     low, high = 0, len(SIMILARITIES)
     while low < high:
         middle = (low + high) // 2
@@ -105,33 +110,31 @@ def detectable_cosine(groups: Sequence[PlantedGroup], log_threshold: float, rng:
     return SIMILARITIES[low] if low < len(SIMILARITIES) else None
 
 
-def _is_found(
-    groups: Sequence[PlantedGroup],
-    orders: Sequence[Sequence[np.ndarray[tuple[int, ...], np.dtype[np.int64]]]],
-    cosine: float,
-    log_threshold: float,
-) -> bool:
-    misses = 0
-    for order in orders:
-        total = math.fsum(_planted_log_e(g, o, cosine) for g, o in zip(groups, order, strict=True))
-        misses += total < log_threshold
-        if misses > _REPEATS - _NEEDED:
-            return False
-    return True
+def _is_found(groups: Sequence[PlantedGroup], orders: Sequence[IntMatrix], cosine: float, log_threshold: float) -> bool:
+    total = np.zeros(_REPEATS)
+    for group, order in zip(groups, orders, strict=True):
+        total += _planted_log_evalues(group, order, cosine)
+    return int(np.count_nonzero(total >= log_threshold)) >= _NEEDED
 
 
-def _planted_log_e(group: PlantedGroup, order: np.ndarray[tuple[int, ...], np.dtype[np.int64]], cosine: float) -> float:
+def _planted_log_evalues(group: PlantedGroup, orders: IntMatrix, cosine: float) -> Float64Array:
+    """(repeats,) log of the group's mean e-value when units of the given cosine are planted under each relabelling."""
+    units = orders.shape[1]
+    step = max(1, _AT_ONCE // (units * units))
+    found = [
+        square_evalues(_planted_scores(group, orders[i : i + step], cosine), grid=group.grid)
+        for i in range(0, orders.shape[0], step)
+    ]
+    silent = math.log(0.5) + math.log(group.share - 1) if group.share > 1 else -math.inf
+    return np.asarray(np.logaddexp(np.concatenate(found), silent) - math.log(group.share))
+
+
+def _planted_scores(group: PlantedGroup, orders: IntMatrix, cosine: float) -> Float64Array:
     rest = math.sqrt(1.0 - cosine * cosine)
-    total: Float64Array | None = None
+    total = np.zeros((orders.shape[0], orders.shape[1], orders.shape[1]))
     for part in group.parts:
-        noise = part.ab[order]
-        norms = np.sqrt(np.maximum(1.0 + 2.0 * cosine * rest * np.diagonal(noise), 1e-12))
-        planted = (cosine * part.bb + rest * noise) / norms[:, None]
-        planted = planted if part.signed else np.abs(planted)
-        total = planted if total is None else total + planted
-    if total is None:
-        return 0.0
-    final = either_eprocess([total], grid=group.grid).log_evalue
-    silent = np.full(group.share, -math.log(2.0))
-    silent[0] = final
-    return log_mean_exp(silent)
+        noise = part.ab[orders]
+        norms = np.sqrt(np.maximum(1.0 + 2.0 * cosine * rest * np.diagonal(noise, axis1=1, axis2=2), 1e-12))
+        planted = (cosine * part.bb + rest * noise) / norms[:, :, None]
+        total += planted if part.signed else np.abs(planted)
+    return total

@@ -8,8 +8,9 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from crawl import ModelRef, WeightSource, open_store
 from lineage.comparing import CompareOptions, compare_signed
 from lineage.reading import sign
 from lineage.signature import Signature
+from stats.result import TestResult
 
 ROOT = Path(__file__).parent.parent
 LEVELS = (0.05, 0.01, 0.001, 0.0001)
@@ -60,8 +62,8 @@ def limit(n: int, level: float) -> int:
 class Tally:
     """p-values by method, and verdicts."""
 
-    log10_p: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    verdicts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    log10_p: dict[str, list[float]] = field(default_factory=partial(defaultdict, list))
+    verdicts: dict[str, int] = field(default_factory=partial(defaultdict, int))
     skipped: int = 0
 
     def add(self, document: dict) -> None:
@@ -71,6 +73,19 @@ class Tally:
         self.skipped += any("sorted units" in s["reason"] for s in document["skipped"])
         for test in document["tests"]:
             self.log10_p[test["method"]].append(test["log10_p"])
+
+    def merge(self, other: "Tally") -> None:
+        """Count what another tally has counted."""
+        self.skipped += other.skipped
+        for verdict, n in other.verdicts.items():
+            self.verdicts[verdict] += n
+        for method, values in other.log10_p.items():
+            self.log10_p[method] += values
+
+    def log10_p_of(self, results: Iterable[TestResult]) -> None:
+        """Count the results of one draw."""
+        for result in results:
+            self.log10_p[result.method].append(result.log_pvalue / math.log(10))
 
     def rows(self) -> Iterator[tuple[str, int, list[int], list[int], float]]:
         """(method, n, counts, limits, smallest log10 p) per method; levels whose limit would be all of n are kept."""

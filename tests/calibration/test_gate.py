@@ -9,82 +9,17 @@ import pytest
 
 import broken
 import derive
+import draws
 import nulls
 from stats.anchored import anchored_test
-from stats.residual import column_test, gain_test
 from stats.split import split_test
-from stats.units import UnitFeatures, unit_tests
 
 N = 2000
 
 
-def _heavy(rng, *shape):
-    """Student t with two degrees of freedom, a shared mean direction and one outlier feature."""
-    values = rng.standard_t(2, size=shape)
-    values += 2.0 * np.sin(np.arange(shape[0]))[:, None]
-    values[0] *= 50
-    return values
-
-
-def gains(rng):
-    a, b = 1 + 0.1 * _heavy(rng, 3, 48)[:, rng.permutation(48)], 1 + 0.1 * _heavy(rng, 3, 48)[:, rng.permutation(48)]
-    return [gain_test(a, b)]
-
-
-def columns(rng):
-    a, b = _heavy(rng, 16, 48), _heavy(rng, 16, 48)
-    return [column_test(a, b, window=24)]
-
-
-def hidden(rng):
-    parts = [UnitFeatures(_heavy(rng, 32, 16), _heavy(rng, 32, 16), signed=s) for s in (True, False)]
-    for part in parts:
-        part.b[:, rng.random(16) < 0.2] = 0.0
-    return list(unit_tests(parts, label_group="h"))
-
-
-def _blocks(rng, d, *sizes):
-    """Gate and up of two strangers: clusters along directions both share, heavy tails, outlier dimensions, dead units.
-
-    The units of the first are sorted by norm, so that its dead ones come last; the clusters of the second in order.
-    """
-    centres, made = rng.normal(size=(2, d, 3)), []
-    for s in sizes:
-        block = centres[:, :, np.arange(s) * 3 // s] + 0.5 * rng.standard_t(2, size=(2, d, s))
-        block[:, [1, d // 2]] *= 30.0
-        block[:, :, rng.random(s) < 0.2] = 0.0
-        made.append(block)
-    made[0] = made[0][:, :, np.argsort(-np.linalg.norm(made[0][1], axis=0), kind="stable")]
-    return made
-
-
-def _pairs(a, b):
-    return [UnitFeatures(a[k], b[k], signed=k == 0) for k in range(2)]
-
-
-def split(rng):
-    """Clusters and outliers of the units are shared; the residual labels of one model, either one, are drawn."""
-    blocks = _blocks(rng, 48, 48, 36)
-    drawn = int(rng.integers(2))
-    blocks[drawn] = blocks[drawn][:, rng.permutation(48)]
-    return [split_test(_pairs(*blocks), fit=np.arange(0, 48, 2), held=np.arange(1, 48, 2), window=12)]
-
-
-def anchored(rng):
-    """The residual stream is shared and aligned; the labels of the units of one model, either one, are drawn."""
-    blocks = _blocks(rng, 24, 16, 16)
-    drawn = int(rng.integers(2))
-    blocks[drawn] = blocks[drawn][:, :, rng.permutation(16)]
-    return [anchored_test(_pairs(*blocks), label_group="h")]
-
-
-@pytest.mark.parametrize("draw", [gains, columns, hidden, split, anchored])
-def test_two_thousand_nulls_stay_within_the_limits(draw):
-    rng = np.random.default_rng(0)
-    tally = nulls.Tally()
-    for _ in range(N):
-        for result in draw(rng):
-            tally.log10_p[result.method].append(result.log_pvalue / math.log(10))
+@pytest.mark.parametrize("name", draws.DRAWS)
+def test_two_thousand_nulls_stay_within_the_limits(name):
+    tally = draws.tally(name, N)
     assert tally.excess() == []
     assert all(n == N for _, n, *_ in tally.rows())
 
@@ -107,8 +42,8 @@ def test_natural_blocks_stay_within_the_limits():
     order = np.random.default_rng(0).permutation(32)
     tally = nulls.Tally()
     for (a, b), layer in itertools.product(itertools.combinations(blocks, 2), range(2)):
-        whole = split_test(_pairs(a[layer], b[layer]), fit=order[:16], held=order[16:])
-        run = anchored_test(_pairs(a[layer][..., 8:24], b[layer][..., 8:24]), label_group="h")
+        whole = split_test(draws.pairs(a[layer], b[layer]), fit=order[:16], held=order[16:])
+        run = anchored_test(draws.pairs(a[layer][..., 8:24], b[layer][..., 8:24]), label_group="h")
         for result in (whole, run):
             tally.log10_p[result.method].append(result.log_pvalue / math.log(10))
     assert [(method, n) for method, n, *_ in tally.rows()] == [("hidden-units-anchored", 552), ("split", 552)]

@@ -239,3 +239,12 @@ def test_content_decides_not_the_ending(memory_store, pack_arrays):
     assert source.read(source.tensors["a"]).tolist() == [1.0, 1.0, 1.0]
     with pytest.raises(crawl.UnsupportedFormatError, match="GGUF"):
         open_store(memory_store({"model.safetensors": b"GGUF" + bytes(100)}), REF)
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408])
+def test_a_header_whose_length_begins_like_a_pickle_is_no_pickle(tmp_path, length):
+    """0x0280, 0x0380, 0x0480 and 0x0580: the first bytes of the file are then 80 02 and so on."""
+    text = json.dumps({"a": _entry()}).encode()
+    (tmp_path / "model.safetensors").write_bytes(_file(text + b" " * (length - len(text)), bytes(8)))
+    with crawl.open_model(str(tmp_path)) as source:
+        assert list(source.tensors) == ["a"]

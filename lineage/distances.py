@@ -52,6 +52,7 @@ def _matrices(signature: Signature) -> Mapping[str, Float64Array]:
     found: dict[str, Float64Array] = dict(signature.census)
     for block in signature.blocks:
         found.update({f"block {block.layer} {kind}": values for kind, values in block.parts.items()})
+    found.update({f"values {v.layer}": v.parts for v in signature.values})
     for kind, table in signature.tables.items():
         found[f"table {kind} {table.n_rows}"] = table.values
     return found

@@ -22,6 +22,11 @@ UPDATE_COSINE = 0.2
 """Spread of the cosine between two updates of one family: 0.09 to 0.35 in size on published and own families."""
 
 
+_SURE = 0.9
+_FAR = 4.0
+"""A place is reconsidered below this probability, and only for a leaf this many times farther (squared) than the step."""
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """A tested and related pair inside one family.
@@ -110,7 +115,8 @@ def infer_component(members: Sequence[str], links: Sequence[Link]) -> RootedTree
     descent = [k for k in links if k.is_descent]
     copies = copies_of(descent)
     core = [k for k in descent if k.a not in copies and k.b not in copies]
-    trunk = _spanning_tree(members, core)
+    squared = {(k.a, k.b): k.distance for k in links} | {(k.b, k.a): k.distance for k in links}
+    trunk = _recentred(_spanning_tree(members, core), {frozenset((k.a, k.b)): k for k in core}, squared)
     tree = sorted([*trunk, *copies.values()], key=lambda k: (k.a, k.b))
     scores = dict.fromkeys(members, 0.0)
     sides: dict[tuple[str, str], set[str]] = {}
@@ -121,7 +127,6 @@ def infer_component(members: Sequence[str], links: Sequence[Link]) -> RootedTree
             scores[r] += 0.5 * link.log_odds * (1.0 if r in side else -1.0)
     posterior = _softmax(scores)
     rooted = [RootedLink(k, _told_by_evidence(sides[k.a, k.b], posterior)) for k in tree]
-    squared = {(k.a, k.b): k.distance for k in links} | {(k.b, k.a): k.distance for k in links}
     rooted = [replace(r, belongs=_attachment(r.link, trunk, squared)) if r.link in trunk else r for r in rooted]
     return RootedTree(tuple(rooted), posterior)
 
@@ -132,6 +137,64 @@ def _told_by_evidence(side: set[str], posterior: Mapping[str, float]) -> float:
     outside = math.fsum(posterior[r] for r in sorted(set(posterior) - side))
     inside, outside = inside / len(side), outside / (len(posterior) - len(side))
     return inside / (inside + outside)
+
+
+def _recentred(
+    tree: list[Link], known: Mapping[frozenset[str], Link], squared: Mapping[tuple[str, str], float]
+) -> list[Link]:
+    """Leaves whose place distances cannot tell hang where more models hang: heavy children come from bases more often.
+
+    A leaf that trained for long lies almost equally far from all kin of its parent, and likeness of data decides which
+    looks nearest. Only its place is moved, step by step towards the neighbour of more links, and only while a step is
+    within what unlike updates blur.
+    """
+    for leaf in sorted({i for k in tree for i in (k.a, k.b)}):
+        while True:
+            links = [k for k in tree if leaf in (k.a, k.b)]
+            if len(links) != 1:
+                break
+            better = _busier(leaf, links[0], tree, known, squared)
+            if better is None:
+                break
+            tree = [k for k in tree if k is not links[0]] + [better]
+    return sorted(tree, key=lambda k: (k.a, k.b))
+
+
+def _busier(
+    leaf: str,
+    link: Link,
+    tree: Sequence[Link],
+    known: Mapping[frozenset[str], Link],
+    squared: Mapping[tuple[str, str], float],
+) -> Link | None:
+    """The link of a leaf to the neighbour of its holder that holds most others, where distances leave it open."""
+    holder = link.b if link.a == leaf else link.a
+    held: dict[str, int] = defaultdict(int)
+    for k in tree:
+        if k is not link:
+            held[k.a] += 1
+            held[k.b] += 1
+    around = {k.b if k.a == holder else k.a for k in tree if k is not link and holder in (k.a, k.b)}
+    open_ones = [
+        n
+        for n in around
+        if held[n] > held[holder]
+        and frozenset((leaf, n)) in known
+        and squared[leaf, holder] > _FAR * squared[holder, n]
+        and _share_from(leaf, holder, n, squared) < _SURE
+    ]
+    best = max(sorted(open_ones), key=lambda n: held[n], default=None)
+    return None if best is None else known[frozenset((leaf, best))]
+
+
+def _share_from(x: str, f: str, a: str, squared: Mapping[tuple[str, str], float]) -> float:
+    """Probability that x comes from f and not from f's neighbour a; see `_attachment`."""
+    step, near, far = squared[a, f], squared[x, f], squared.get((x, a), math.inf)
+    if not (0.0 < step < math.inf and far < math.inf):
+        return 1.0
+    t = (far + step - near) / (2.0 * step)
+    blur = UPDATE_COSINE * math.sqrt(near / step)
+    return 1.0 / (1.0 + math.exp(-min(50.0, max(-50.0, (t - 0.5) / max(blur, 1e-9)))))
 
 
 def _attachment(link: Link, tree: Sequence[Link], squared: Mapping[tuple[str, str], float]) -> float:
@@ -147,12 +210,7 @@ def _attachment(link: Link, tree: Sequence[Link], squared: Mapping[tuple[str, st
             if other is link or f not in (other.a, other.b):
                 continue
             a = other.b if other.a == f else other.a
-            step, near, far = squared[a, f], squared[x, f], squared.get((x, a), math.inf)
-            if not (0.0 < step < math.inf and far < math.inf):
-                continue
-            t = (far + step - near) / (2.0 * step)
-            blur = UPDATE_COSINE * math.sqrt(near / step)
-            probability = min(probability, 1.0 / (1.0 + math.exp(-min(50.0, max(-50.0, (t - 0.5) / max(blur, 1e-9))))))
+            probability = min(probability, _share_from(x, f, a, squared))
     return probability
 
 

@@ -14,8 +14,13 @@ ZOO = ROOT / "fixtures" / "zoo"
 
 
 def truth() -> dict[str, dict]:
-    """Entries of the zoo by id."""
-    return {m["id"]: m for m in json.loads((ZOO / "truth.json").read_text())["models"]}
+    """Entries of the zoo by id, but for the special ones: neither its pairs nor its trees hold them.
+
+    A disguised model is reordered, rescaled and rotated at once, so that no test of an ordinary descendant speaks of it;
+    the runs on clustered data are nulls of their own, a different shape from the micro-runs.
+    """
+    entries = json.loads((ZOO / "truth.json").read_text())["models"]
+    return {m["id"]: m for m in entries if not m.get("disguised") and m["kind"] != "micro-cluster"}
 
 
 def line_of(models: dict[str, dict], name: str) -> list[str]:

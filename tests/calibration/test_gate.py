@@ -68,7 +68,7 @@ def test_every_broken_twin_is_caught(twin):
 
 def test_limits_are_the_stated_ones():
     """Smallest k with P(Bin(N, level) > k) <= 1e-6, cross-checked by summing the tail."""
-    for n, level in ((2000, 0.05), (861, 0.01), (10_000, 0.001)):
+    for n, level in ((2000, 0.05), (780, 0.01), (10_000, 0.001)):
         k = nulls.limit(n, level)
         tail = [
             math.lgamma(n + 1)

@@ -52,6 +52,10 @@ def sniff(store: ByteStore, file: str) -> Format:
     where = f"{store.name}: {file}"
     size = store.files().get(file, 0)
     head = store.read(file, ByteRange(0, min(size, _HEAD)))
+    for candidate in FORMATS.values():
+        # first: a header of 640 bytes begins with the two bytes of a pickle
+        if candidate.is_like(head, size):
+            return candidate
     for offset, magic, name in _NOT_READ:
         if head[offset : offset + len(magic)] == magic:
             raise UnsupportedFormatError(
@@ -62,7 +66,7 @@ def sniff(store: ByteStore, file: str) -> Format:
             "a Git LFS pointer, not the weights", where=where, hint="fetch the weights with git lfs pull"
         )
     for candidate in FORMATS.values():
-        if candidate.is_like(head, size) or file.endswith(f".{candidate.name}"):
+        if file.endswith(f".{candidate.name}"):
             return candidate
     if size < 8:
         raise MalformedHeaderError(f"{size} bytes are too few for a weight file", where=where)

@@ -239,3 +239,13 @@ def test_content_decides_not_the_ending(memory_store, pack_arrays):
     assert source.read(source.tensors["a"]).tolist() == [1.0, 1.0, 1.0]
     with pytest.raises(crawl.UnsupportedFormatError, match="GGUF"):
         open_store(memory_store({"model.safetensors": b"GGUF" + bytes(100)}), REF)
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408])
+def test_a_header_whose_length_begins_like_a_pickle_is_still_a_header(memory_store, length):
+    """These lengths are 80 02, 80 03, 80 04 and 80 05 in the file."""
+    text = json.dumps({"a": _entry()}).encode()
+    with open_store(
+        memory_store({"model.safetensors": _file(text + b" " * (length - len(text)), bytes(8))}), REF
+    ) as source:
+        assert list(source.tensors) == ["a"]

@@ -63,6 +63,7 @@ class CountingStore:
 
     def __init__(self, inner: ByteStore) -> None:
         self._inner = inner
+        self._filling = inner if isinstance(inner, Filling) else None
         self._lock = threading.Lock()
         self._files = dict(inner.files())
         self.name = inner.name
@@ -115,12 +116,12 @@ class CountingStore:
         """
         if len(buffer) != len(span):
             raise ValueError(f"a buffer of {len(buffer)} bytes for {len(span)}")
-        if not isinstance(self._inner, Filling):
+        if self._filling is None:
             buffer[:] = self.read(file, span)
             return
         self._checked(file, span)
         if len(span):
-            self._inner.read_into(file, span, buffer)
+            self._filling.read_into(file, span, buffer)
             self._count(len(span))
 
     def _checked(self, file: str, span: ByteRange) -> str:

@@ -16,6 +16,7 @@ from lineage.reading import sign
 from lineage.record import SCHEMA_VERSION, RunRecord, input_entry, row_key_parameter, run_entry
 from lineage.relation import Relation, identical, relate
 from lineage.signature import Signature
+from lineage.thorough import add_thorough
 from stats.combine import family_level
 
 
@@ -37,6 +38,8 @@ class CompareOptions:
         Places the rows.
     open_options : OpenOptions or None
         How models are opened.
+    thorough : bool
+        Read everything both models share as well; changes no test and no verdict.
     """
 
     alpha: float = 1e-6
@@ -45,6 +48,7 @@ class CompareOptions:
     max_bytes: int | None = None
     row_key: RowKey = PUBLIC_KEY
     open_options: OpenOptions | None = field(default=None, compare=False)
+    thorough: bool = False
 
     @property
     def level(self) -> float:
@@ -95,6 +99,8 @@ def compare(
         document = compare_signed(
             first, second, options, is_identical=lambda: _is_identical(source_a, source_b, options)
         )
+        if options.thorough:
+            add_thorough(document, source_a, source_b, options.row_key, tell)
         cost = run_entry([first.ref, second.ref], [source_a, source_b], time.perf_counter() - start)
         document["record"]["run"] = cost
         return document
@@ -129,6 +135,7 @@ def compare_signed(
             "alpha": options.alpha,
             "max_bytes": options.max_bytes,
             "row_key": row_key_parameter(options.row_key),
+            "thorough": options.thorough,
         },
         inputs=[input_entry(a), input_entry(b)],
     )
@@ -203,4 +210,5 @@ def _document(
         ],
         "tests": [result_entry(r) for r in evidence.results],
         "skipped": [skipped_entry(s) for s in evidence.skipped],
+        "thorough": None,
     }

@@ -8,7 +8,7 @@ import numpy as np
 from crawl import ByteRange, Role, TensorRef, View, WeightSource
 from lineage.likeness import is_buffer
 from stats.arrays import Float64Array
-from stats.passing import KINDS
+from stats.passing import KINDS, decoded
 from stats.result import Skipped
 
 BY_NAME = "by-name"
@@ -67,13 +67,17 @@ class Side:
         wanted = values if self.is_stored else values.astype("<f8" if self.format == "F64" else "<f4")
         return np.ascontiguousarray(wanted).view(np.uint8)
 
-    def block(self, rows: "np.ndarray[tuple[int], np.dtype[np.int64]]", columns: slice) -> Float64Array:
-        """Some rows and columns of a matrix."""
+    def block(self, rows: slice, columns: slice, buffer: memoryview) -> Float64Array:
+        """Some neighbouring rows and columns of a matrix; whole rows come in one read where `buffer` can hold them."""
+        width, item = self.shape[1], self.tensor.dtype.bits // 8
+        index = np.arange(rows.start, rows.stop)
+        if self.is_stored and self._span(by_inputs=False) is not None and len(index) * width * item <= len(buffer):
+            lines = self.bits(rows.start * width, rows.stop * width, buffer, by_inputs=False)
+            part = lines.reshape(len(index), width * item)[:, columns.start * item : columns.stop * item]
+            return decoded(np.ascontiguousarray(part).reshape(-1), self.format).reshape(len(index), -1)
         if self.view is not None:
-            found = self.source.view_rows(self.view, rows, columns=columns)
-        else:
-            found = self.source.rows(self.tensor, rows, columns=columns)
-        return np.asarray(found, dtype=np.float64)
+            return np.asarray(self.source.view_rows(self.view, index, columns=columns), dtype=np.float64)
+        return np.asarray(self.source.rows(self.tensor, index, columns=columns), dtype=np.float64)
 
     def _span(self, *, by_inputs: bool) -> ByteRange | None:
         if self.view is None:

@@ -13,6 +13,7 @@ from lineage.errors import UsageError
 from lineage.reading import sign
 from lineage.record import SCHEMA_VERSION, run_entry
 from lineage.signature import Signature
+from lineage.thorough import add_opened
 
 Pair = tuple[str, str]
 
@@ -90,6 +91,8 @@ def _one(a: str, b: str, options: CompareOptions, cache: dict[str, Signature | C
     start = time.perf_counter()
     try:
         document = compare_signed(first, second, options, is_identical=identity_of(a, b, options))
+        if options.thorough:
+            add_opened(document, (a, b), options.row_key, options.open_options)
     except CrawlError as error:
         return {**head, "schema_version": SCHEMA_VERSION, "error": error_entry(error)}
     document["record"]["run"] = run_entry([first.ref, second.ref], [first, second], time.perf_counter() - start)

@@ -1,19 +1,20 @@
 """`--thorough`: one streaming pass over everything two models have in common. Describes; never tests."""
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from queue import SimpleQueue
 from statistics import median
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from crawl import ByteRange, WeightSource
+from crawl import OpenOptions, WeightSource, open_model
 from crawl.casts import SIGNIFICANT_BITS
+from lineage.digests import file_digests
 from lineage.pairing import Shared, Side, pair_up
 from lineage.plan import PUBLIC_KEY, RowKey, pick_columns, pick_run
 from stats.arrays import Float64Array
@@ -21,8 +22,12 @@ from stats.passing import Moments, Pass, PassKernel, PassTotal, pivot_of
 from stats.rank import DeltaRank, delta_rank
 from stats.result import Skipped
 
-BLOCK = 1 << 19
-"""Elements read at once of each side, a multiple of 4,096: 1 MB of a 16-bit format, and no more than 4 MB of any."""
+BLOCK = 1 << 18
+"""Elements read at once of each side, a multiple of 4,096: 512 kB of a 16-bit format, which stay in the cache until they
+are summed, and no more than 2 MB of any."""
+
+BLOCKS_A_JOB = 16
+"""Blocks one thread takes at a time: handing over costs as much as summing a block."""
 
 SHORT = 1 << 16
 """Vectors up to this length are summed around their own mean, because gains lie far from zero."""
@@ -30,10 +35,16 @@ SHORT = 1 << 16
 SLICE = 128
 """Most rows and columns of the block whose singular values are counted; 256 would cost as much as the pass itself."""
 
-_DIGEST_BYTES = 1 << 22
-
 Progress: TypeAlias = Callable[[str, int, int], None]
-Buffers: TypeAlias = tuple[memoryview, memoryview]
+Pivots: TypeAlias = tuple[float, float]
+
+
+class _Desk:
+    """What one thread works with: room for a block of each side, and scratch."""
+
+    def __init__(self, n: int) -> None:
+        self.left, self.right = memoryview(bytearray(8 * n)), memoryview(bytearray(8 * n))
+        self.kernel = PassKernel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,45 +147,48 @@ def thorough(
     return Thorough(tuple(found), tuple(left_out))
 
 
+Job: TypeAlias = tuple[Shared, PassTotal, int, "Future[Any]"]
+"""What is compared, where its sums go, how many elements the job covers (0: the rank, its last job), the job."""
+
+
 def _streamed(
     shared: list[Shared], pool: ThreadPoolExecutor, n_threads: int, block: int, key: RowKey
 ) -> Iterator[tuple[Shared, Pass, DeltaRank | None]]:
-    """Results in order, with at most a few jobs ahead: what is read is bounded however fast the reader is."""
-    buffers: SimpleQueue[Buffers] = SimpleQueue()
+    """Results in order, with at most a few jobs ahead: what is held is bounded however fast the reader is."""
+    desks: SimpleQueue[_Desk] = SimpleQueue()
     for _ in range(n_threads):
-        buffers.put((memoryview(bytearray(8 * max(block, SHORT))), memoryview(bytearray(8 * max(block, SHORT)))))
-    waiting: deque[tuple[Shared, PassTotal, int, Future[Any]]] = deque()
-
-    def jobs() -> Iterator[tuple[Shared, PassTotal, int, Future[Any]]]:
-        for item in shared:
-            pivots = _pivots(item)
-            total = PassTotal(pivots)
-            step = max(block, SHORT) if item.n <= SHORT else block
-            for start in range(0, item.n, step):
-                stop = min(start + step, item.n)
-                yield item, total, stop - start, pool.submit(_rows, item, start, stop, pivots, buffers)
-            yield item, total, 0, pool.submit(_rank, item, key)
-
-    def collect() -> Iterator[tuple[Shared, Pass, DeltaRank | None]]:
-        item, total, n, future = waiting.popleft()
-        if n:
-            total.add(future.result(), n)
-        else:
-            yield item, total.finish(), future.result()
-
+        desks.put(_Desk(max(block, SHORT)))
+    waiting: deque[Job] = deque()
+    jobs = _jobs(shared, pool, block, key, desks)
     try:
-        for job in jobs():
-            waiting.append(job)
-            if len(waiting) > 2 * n_threads:
-                yield from collect()
-        while waiting:
-            yield from collect()
+        while True:
+            waiting.extend(islice(jobs, 2 * n_threads + 1 - len(waiting)))
+            if not waiting:
+                return
+            item, total, n, future = waiting.popleft()
+            if n:
+                total.add(future.result(), n)
+            else:
+                yield item, total.finish(), future.result()
     finally:
         for *_, future in waiting:
             future.cancel()
 
 
-def _pivots(item: Shared) -> tuple[float, float]:
+def _jobs(
+    shared: list[Shared], pool: ThreadPoolExecutor, block: int, key: RowKey, desks: "SimpleQueue[_Desk]"
+) -> Iterator[Job]:
+    """Submit the jobs of all tensors, in the order in which their results are added."""
+    for item in shared:
+        pivots = _pivots(item)
+        total = PassTotal(pivots)
+        for start in range(0, item.n, block * BLOCKS_A_JOB):
+            part = range(start, min(start + block * BLOCKS_A_JOB, item.n), block)
+            yield item, total, part.stop - start, pool.submit(_rows, item, part, pivots, desks)
+        yield item, total, 0, pool.submit(_rank, item, key, desks)
+
+
+def _pivots(item: Shared) -> Pivots:
     if len(item.a.shape) != 1 or item.n > SHORT:
         return 0.0, 0.0
     room = memoryview(bytearray(8 * item.n))
@@ -182,25 +196,32 @@ def _pivots(item: Shared) -> tuple[float, float]:
     return left, right
 
 
-def _rows(
-    item: Shared, start: int, stop: int, pivots: tuple[float, float], buffers: "SimpleQueue[Buffers]"
-) -> Float64Array:
-    mine = buffers.get()
+def _rows(item: Shared, part: range, pivots: Pivots, desks: "SimpleQueue[_Desk]") -> Float64Array:
+    """Sums of the chunks of some neighbouring blocks, read and summed one after the other."""
+    desk, formats = desks.get(), (item.a.format, item.b.format)
     try:
-        left = item.a.bits(start, stop, mine[0], by_inputs=item.by_inputs)
-        right = item.b.bits(start, stop, mine[1], by_inputs=item.by_inputs)
-        return PassKernel(item.a.format, item.b.format, pivots).rows(left, right)
+        rows = []
+        for start in part:
+            stop = min(start + part.step, part.stop)
+            left = item.a.bits(start, stop, desk.left, by_inputs=item.by_inputs)
+            right = item.b.bits(start, stop, desk.right, by_inputs=item.by_inputs)
+            rows.append(desk.kernel.rows(left, right, formats, pivots))
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
     finally:
-        buffers.put(mine)
+        desks.put(desk)
 
 
-def _rank(item: Shared, key: RowKey) -> DeltaRank | None:
+def _rank(item: Shared, key: RowKey, desks: "SimpleQueue[_Desk]") -> DeltaRank | None:
     """Rank of the change on a block that depends on shape and key alone; the same in both models."""
     if len(item.a.shape) != 2:
         return None
-    rows = pick_run("thorough", item.a.shape[0], SLICE, key)
-    columns = pick_columns(item.a.shape[1], SLICE, key)
-    left, right = item.a.block(rows, columns), item.b.block(rows, columns)
+    first = pick_run("thorough", item.a.shape[0], SLICE, key)
+    rows, columns = slice(int(first[0]), int(first[-1]) + 1), pick_columns(item.a.shape[1], SLICE, key)
+    desk = desks.get()
+    try:
+        left, right = item.a.block(rows, columns, desk.left), item.b.block(rows, columns, desk.right)
+    finally:
+        desks.put(desk)
     if not (np.isfinite(left).all() and np.isfinite(right).all()):
         return None
     return delta_rank(left, right, bits_a=_significant(item.a), bits_b=_significant(item.b))
@@ -208,33 +229,6 @@ def _rank(item: Shared, key: RowKey) -> DeltaRank | None:
 
 def _significant(side: Side) -> int:
     return SIGNIFICANT_BITS.get(side.tensor.dtype.name, 53)
-
-
-def file_digests(source: WeightSource) -> list[dict[str, str]]:
-    """SHA-256 of each weight file, sorted by name: as the Hub states it, else by reading the file.
-
-    Parameters
-    ----------
-    source : WeightSource
-        An opened model.
-
-    Returns
-    -------
-    list of {"file", "sha256"}
-    """
-    stated = source.content_hashes()
-    return [{"file": f, "sha256": stated.get(f) or _digest(source, f)} for f in sorted(source.files)]
-
-
-def _digest(source: WeightSource, file: str) -> str:
-    digest = hashlib.sha256()
-    size = source.file_size(file)
-    room = memoryview(bytearray(min(size, _DIGEST_BYTES)))
-    for start in range(0, size, _DIGEST_BYTES):
-        part = room[: min(_DIGEST_BYTES, size - start)]
-        source.read_into(file, ByteRange(start, start + len(part)), part)
-        digest.update(part)
-    return digest.hexdigest()
 
 
 def add_thorough(
@@ -257,6 +251,12 @@ def add_thorough(
         digests = pool.map(file_digests, (a, b))
     for entry, found in zip(document["record"]["inputs"], digests, strict=True):
         entry["files"] = found
+
+
+def add_opened(document: dict[str, Any], refs: tuple[str, str], key: RowKey, options: OpenOptions | None) -> None:
+    """Open both models again for `add_thorough`: with many pairs only signatures are kept."""
+    with open_model(refs[0], options=options) as a, open_model(refs[1], options=options) as b:
+        add_thorough(document, a, b, key)
 
 
 def thorough_entry(found: Thorough) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One pass over two models' values: sums, moments and differences from stored bits. Scores, never p-values."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,7 @@ class Pass:
         Largest absolute difference.
     """
 
-    sums: PairSums = PairSums()
+    sums: PairSums = field(default_factory=PairSums)
     a: Moments = Moments()
     b: Moments = Moments()
     difference: Moments = Moments()
@@ -115,13 +115,6 @@ class Pass:
 class PassKernel:
     """Sums of chunks with scratch of its own: one a thread.
 
-    Parameters
-    ----------
-    format_a, format_b : str
-        Names in `KINDS`.
-    pivots : (float, float)
-        What is taken off each side before powers are formed; (0, 0) for values that lie around zero.
-
     Notes
     -----
     Null: none. Error: two 16-bit formats are summed in float32 lanes of 256 elements at most, so that each sum of
@@ -129,19 +122,21 @@ class PassKernel:
     read of the elements, no copy.
     """
 
-    def __init__(self, format_a: str, format_b: str, pivots: tuple[float, float] = (0.0, 0.0)) -> None:
-        self._kinds = np.array([KINDS[format_a], KINDS[format_b]])
+    def __init__(self) -> None:
         self._narrow = np.zeros(WORK, np.float32)
         self._wide = np.zeros(WORK)
-        self._wide[WORK - 3 : WORK - 1] = pivots
 
-    def rows(self, a: Any, b: Any) -> Float64Array:
+    def rows(self, a: Any, b: Any, formats: tuple[str, str], pivots: tuple[float, float] = (0.0, 0.0)) -> Float64Array:
         """Sums of each chunk of 4,096 elements.
 
         Parameters
         ----------
         a, b : uint8 array, C-contiguous
             Stored bits of the same elements. All but the last call of a tensor pass whole chunks.
+        formats : (str, str)
+            Names in `KINDS`.
+        pivots : (float, float)
+            What is taken off each side before powers are formed; (0, 0) for values that lie around zero.
 
         Returns
         -------
@@ -152,12 +147,33 @@ class PassKernel:
         ValueError
             The two do not hold the same number of elements.
         """
-        counts = [x.size // _ITEM[k] for x, k in zip((a, b), self._kinds, strict=True)]
-        if counts[0] != counts[1] or any(x.size % _ITEM[k] for x, k in zip((a, b), self._kinds, strict=True)):
+        kinds = np.array([KINDS[formats[0]], KINDS[formats[1]]])
+        n, rest = divmod(a.size, _ITEM[kinds[0]])
+        if rest or n * _ITEM[kinds[1]] != b.size:
             raise ValueError(f"a and b must hold the same elements, got {a.size} and {b.size} bytes")
-        out = np.zeros((-(-counts[0] // CHUNK), COLUMNS))
-        pair_chunks(_locked(a), _locked(b), self._kinds, self._narrow, self._wide, out)
+        self._wide[WORK - 3 : WORK - 1] = pivots
+        out = np.zeros((-(-n // CHUNK), COLUMNS))
+        pair_chunks(_locked(a), _locked(b), kinds, self._narrow, self._wide, out)
         return out
+
+
+def decoded(bits: Any, name: str) -> Float64Array:
+    """Values of stored bits.
+
+    Parameters
+    ----------
+    bits : uint8 array, C-contiguous
+    name : str
+        Format, in `KINDS`.
+
+    Returns
+    -------
+    (n,) float64
+        NaN where F16 holds an infinity.
+    """
+    values = np.empty(bits.size // _ITEM[KINDS[name]])
+    widen(_locked(bits), KINDS[name], 0, values)
+    return values
 
 
 def pivot_of(bits: Any, name: str) -> float:
@@ -175,10 +191,8 @@ def pivot_of(bits: Any, name: str) -> float:
     float
         0 where the mean is not finite.
     """
-    values = np.empty(min(CHUNK, bits.size // _ITEM[KINDS[name]]))
-    widen(_locked(bits), KINDS[name], 0, values)
-    mean = math.fsum(values.tolist()) / max(1, values.size) if np.isfinite(values).all() else 0.0
-    return mean
+    values = decoded(bits[: CHUNK * _ITEM[KINDS[name]]], name)
+    return math.fsum(values.tolist()) / max(1, values.size) if np.isfinite(values).all() else 0.0
 
 
 def _locked(bits: Any) -> Any:
@@ -194,7 +208,7 @@ class PassTotal:
     Parameters
     ----------
     pivots : (float, float)
-        As given to `PassKernel`.
+        As given to `PassKernel.rows`.
     """
 
     def __init__(self, pivots: tuple[float, float] = (0.0, 0.0)) -> None:
@@ -211,9 +225,7 @@ class PassTotal:
         """Return what the tensor's rows say together."""
         s, n = self._sums.tolist(), self._n
         (ka, kb), (a1, a2), (b1, b2) = self._pivots, s[0:2], s[4:6]
-        sums = PairSums(
-            a2 + 2.0 * ka * a1 + n * ka * ka, b2 + 2.0 * kb * b1 + n * kb * kb, s[12], s[9], int(s[13]), n
-        )
+        sums = PairSums(a2 + 2.0 * ka * a1 + n * ka * ka, b2 + 2.0 * kb * b1 + n * kb * kb, s[12], s[9], int(s[13]), n)
         gap = _central(n, 0.0, *s[8:12])  # of a - b; the difference is b - a
         difference = Moments(n, 0.0 - gap.mean, gap.m2, 0.0 - gap.m3, gap.m4)
         return Pass(sums, _central(n, ka, *s[0:4]), _central(n, kb, *s[4:8]), difference, s[14])
@@ -250,7 +262,7 @@ def one_pass(a: Any, b: Any, format_a: str, format_b: str, *, centred: bool = Fa
     """
     pivots = (pivot_of(a, format_a), pivot_of(b, format_b)) if centred else (0.0, 0.0)
     total = PassTotal(pivots)
-    total.add(PassKernel(format_a, format_b, pivots).rows(a, b), a.size // _ITEM[KINDS[format_a]])
+    total.add(PassKernel().rows(a, b, (format_a, format_b), pivots), a.size // _ITEM[KINDS[format_a]])
     return total.finish()
 
 

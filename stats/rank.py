@@ -117,7 +117,11 @@ def _rounding_variance(values: Float64Array, bits: int) -> Float64Array:
 def _bulk_edge(values: Float64Array, rows: int, columns: int) -> float:
     """Edge of the bulk of white noise whose lower quartile of singular values is the observed one."""
     ratio = min(rows, columns) / max(rows, columns)
-    return float(values[-1 - int(_QUARTILE * values.size)]) * (1.0 + math.sqrt(ratio)) / math.sqrt(_quartile_square(round(ratio, 6)))
+    return (
+        float(values[-1 - int(_QUARTILE * values.size)])
+        * (1.0 + math.sqrt(ratio))
+        / math.sqrt(_quartile_square(round(ratio, 6)))
+    )
 
 
 @cache

@@ -26,6 +26,10 @@ RequireOption = Annotated[
 PairsOption = Annotated[
     str | None, typer.Option("--pairs", metavar="FILE|-", help="Two references a line; one JSON line each, in order.")
 ]
+ThoroughOption = Annotated[
+    bool,
+    typer.Option("--thorough", help="Read everything both models share: distances, unchanged share, ranks of changes."),
+]
 
 
 def command(
@@ -33,6 +37,7 @@ def command(
     b: Annotated[str | None, typer.Argument(help="Another one.", show_default=False)] = None,
     alpha: AlphaOption = 1e-6,
     max_bytes: MaxBytesOption = None,
+    thorough: ThoroughOption = False,
     require: RequireOption = None,
     row_key: RowKeyOption = None,
     pairs: PairsOption = None,
@@ -49,7 +54,7 @@ def command(
     from lineage.report import compare_text
 
     key = load_row_key(row_key) if row_key else PUBLIC_KEY
-    options = CompareOptions(alpha=alpha, seed=seed, max_bytes=max_bytes, row_key=key)
+    options = CompareOptions(alpha=alpha, seed=seed, max_bytes=max_bytes, row_key=key, thorough=thorough)
     if pairs is not None:
         raise typer.Exit(_run_pairs(pairs, options, quiet=quiet, verbose=verbose, require=require))
     write = writer(output, as_json=json_output, quiet=quiet, text=lambda d: compare_text(d, colour=is_coloured()))

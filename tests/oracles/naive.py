@@ -52,3 +52,11 @@ def pair_sums(a, b):
         math.fsum((x - y) ** 2 for x, y in zip(a, b, strict=True)),
         sum(x == y for x, y in zip(a, b, strict=True)),
     )
+
+
+def power_sums(values):
+    """(mean, variance, skewness, kurtosis) from the definition, with exact sums; None for a constant."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    m2, m3, m4 = (math.fsum((v - mean) ** p for v in values) / n for p in (2, 3, 4))
+    return (mean, m2, m3 / m2**1.5, m4 / m2**2) if m2 > 0.0 else (mean, m2, None, None)

@@ -22,11 +22,11 @@ from stats.passing import Moments, Pass, PassKernel, PassTotal, pivot_of
 from stats.rank import DeltaRank, delta_rank
 from stats.result import Skipped
 
-BLOCK = 1 << 18
-"""Elements read at once of each side, a multiple of 4,096: 512 kB of a 16-bit format, which stay in the cache until they
-are summed, and no more than 2 MB of any."""
+BLOCK = 1 << 19
+"""Elements read at once of each side, a multiple of 4,096: 1 MB of a 16-bit format, which stays in the cache until it
+is summed, and no more than 4 MB of any."""
 
-BLOCKS_A_JOB = 16
+BLOCKS_A_JOB = 8
 """Blocks one thread takes at a time: handing over costs as much as summing a block."""
 
 SHORT = 1 << 16

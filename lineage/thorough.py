@@ -22,18 +22,19 @@ from stats.passing import Moments, Pass, PassKernel, PassTotal, pivot_of
 from stats.rank import DeltaRank, delta_rank
 from stats.result import Skipped
 
-BLOCK = 1 << 19
-"""Elements read at once of each side, a multiple of 4,096: 1 MB of a 16-bit format, which stays in the cache until it
-is summed, and no more than 4 MB of any."""
+BLOCK = 1 << 20
+"""Elements read at once of each side, a multiple of 4,096: 2 MB of a 16-bit format, which stay in the cache until they
+are summed, and no more than 8 MB of any."""
 
-BLOCKS_A_JOB = 8
+BLOCKS_A_JOB = 4
 """Blocks one thread takes at a time: handing over costs as much as summing a block."""
 
 SHORT = 1 << 16
 """Vectors up to this length are summed around their own mean, because gains lie far from zero."""
 
-SLICE = 128
-"""Most rows and columns of the block whose singular values are counted; 256 would cost as much as the pass itself."""
+SLICE = 96
+"""Most rows and columns of the block whose singular values are counted: enough for ranks up to 72. At 256 the blocks
+would cost more than the pass itself."""
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 Pivots: TypeAlias = tuple[float, float]

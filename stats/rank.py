@@ -110,8 +110,8 @@ def singular_values(matrix: Float64Array) -> Float64Array:
 
 def _rounding_variance(values: Float64Array, bits: int) -> Float64Array:
     """Variance of an error uniform over one unit in the last place."""
-    exponent = np.frexp(values)[1]
-    return np.where(values == 0.0, 0.0, np.ldexp(1.0, 2 * (exponent - bits)) / 12.0)
+    power = (values.view(np.uint64) & np.uint64(0x7FF0000000000000)).view(np.float64)  # of two, at or below |value|
+    return (power * 2.0 ** (1 - bits)) ** 2 / 12.0
 
 
 def _bulk_edge(values: Float64Array, rows: int, columns: int) -> float:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from crawl.dtypes import FloatArray, RawArray
-    from crawl.refs import ModelRef, Role, TensorRef
+    from crawl.refs import ByteRange, ModelRef, Role, TensorRef
     from crawl.views import IntVector, View
 
 
@@ -153,6 +153,14 @@ class WeightSource:
             Read-only: BF16 as uint16, 8-bit floats as uint8, packed formats as a flat uint8 vector, others as stored.
         """
         return raw(self._store.read(t.file, t.span), t.dtype, t.shape)
+
+    def read_into(self, file: str, span: ByteRange, buffer: memoryview) -> None:
+        """Fill `buffer` with the bytes of `span` of a weight file, as they are stored."""
+        self._counting.read_into(file, span, buffer)
+
+    def file_size(self, file: str) -> int:
+        """Return the bytes of a weight file."""
+        return self._counting.files()[file]
 
     def rows(
         self,

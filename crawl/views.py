@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from crawl.refs import ByteRange
 
 if TYPE_CHECKING:
     from crawl.refs import Role, TensorRef
@@ -66,6 +69,18 @@ class View:
         if len(self.shape) == 1:
             return self.tensor.n_elements
         return self.tensor.shape[-1] if self.transposed else self.shape[1]
+
+    @property
+    def span(self) -> ByteRange | None:
+        """The bytes of the file that hold exactly this array, row by row as it is stored; None when none do."""
+        dtype, count = self.tensor.dtype, math.prod(self.shape)
+        if dtype.bits < 8 or (self.pick.group < self.shape[0] and self.pick.stride != self.pick.group):
+            return None
+        if self.transposed and len(self.shape) == 2:
+            return self.tensor.span if count == self.tensor.n_elements else None
+        columns = self.shape[1] if len(self.shape) == 2 else 1
+        start = (self.base + self.pick.start) * columns * dtype.bits // 8
+        return ByteRange(start, start + count * dtype.bits // 8).shifted(self.tensor.span.start)
 
     @property
     def is_whole(self) -> bool:

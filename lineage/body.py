@@ -12,6 +12,9 @@ LOCAL_LIMIT = 32 << 20
 REMOTE_LIMIT = 8 << 20
 """Stored bytes up to which a model is looked at closely without being asked to: a second of work, a few requests."""
 
+THOROUGH_LIMIT = 64 << 20
+"""The same where everything is read anyway: all layers are held at once, in float64, at eight bytes a parameter."""
+
 MOST_TOKENS = 4096
 """Embedding rows used to relate two residual streams: four times the width of a small model settles a rotation."""
 
@@ -73,7 +76,7 @@ class Body:
         self.id = source.ref.id
         self._kept: dict[int, Layer] = {}
         self._last: tuple[str, Float64Array] | None = None
-        self._keeps = _size(source) <= LOCAL_LIMIT
+        self._keeps = _size(source) <= THOROUGH_LIMIT
 
     def layer(self, index: int) -> Layer:
         """One layer, read once in a small model; tensors that are not finite are left out."""
@@ -137,11 +140,13 @@ class Body:
 
 
 def may_read_whole(source: WeightSource, *, thorough: bool = False, max_bytes: int | None = None) -> bool:
-    """Whether a closer reading is affordable: small models always, larger ones when asked for, within `max_bytes`."""
+    """Whether a closer reading is affordable: small models always, twice as large ones when asked to, within `max_bytes`."""
     size = _size(source)
     if max_bytes is not None and source.bytes_read + 2 * size > max_bytes:
         return False
-    return thorough or size <= (REMOTE_LIMIT if source.ref.scheme == "hub" else LOCAL_LIMIT)
+    if thorough:
+        return size <= THOROUGH_LIMIT
+    return size <= (REMOTE_LIMIT if source.ref.scheme == "hub" else LOCAL_LIMIT)
 
 
 def _size(source: WeightSource) -> int:

@@ -31,6 +31,7 @@ from lineage.record import SCHEMA_VERSION, RunRecord, input_entry, row_key_param
 from lineage.relation import Relation, identical, relate
 from lineage.signature import Signature
 from lineage.structure import relate_looked
+from lineage.thorough import add_thorough
 from stats.combine import family_level
 
 _PLAIN_COSINE = 0.5
@@ -57,6 +58,8 @@ class CompareOptions:
         How models are opened.
     published : bool
         Whether the published statistics are added, beside the verdict.
+    thorough : bool
+        Read everything both models share as well; changes no test and no verdict.
     """
 
     alpha: float = 1e-6
@@ -66,6 +69,7 @@ class CompareOptions:
     row_key: RowKey = PUBLIC_KEY
     open_options: OpenOptions | None = field(default=None, compare=False)
     published: bool = False
+    thorough: bool = False
 
     @property
     def level(self) -> float:
@@ -126,6 +130,8 @@ def compare(
         if options.published:
             add_published(document, source_a, source_b, key=options.row_key, max_bytes=options.max_bytes)
         tell("testing", 1, 1)
+        if options.thorough:
+            add_thorough(document, source_a, source_b, options.row_key, tell)
         cost = run_entry([first.ref, second.ref], [source_a, source_b], time.perf_counter() - start)
         document["record"]["run"] = cost
         return document
@@ -165,6 +171,7 @@ def compare_signed(
             "alpha": options.alpha,
             "max_bytes": options.max_bytes,
             "row_key": row_key_parameter(options.row_key),
+            "thorough": options.thorough,
         },
         inputs=[input_entry(a), input_entry(b)],
     )
@@ -229,7 +236,7 @@ def look_closely(
     evidence: Evidence,
 ) -> Look | None:
     """A closer look at two opened models, or None when it is not affordable or an architecture is unknown."""
-    pair = bodies(source_a, source_b, max_bytes=options.max_bytes)
+    pair = bodies(source_a, source_b, thorough=options.thorough, max_bytes=options.max_bytes)
     if pair is None:
         return None
     related = evidence.log_pvalue <= math.log(options.level)
@@ -294,4 +301,5 @@ def _document(
         ),
         "tests": [result_entry(r) for r in results],
         "skipped": [skipped_entry(s) for s in evidence.skipped],
+        "thorough": None,
     }

@@ -15,6 +15,7 @@ from lineage.published import add_published, require_solver
 from lineage.reading import sign
 from lineage.record import SCHEMA_VERSION, Counted, run_entry
 from lineage.signature import Signature
+from lineage.thorough import add_opened
 
 Pair = tuple[str, str]
 
@@ -108,6 +109,8 @@ def _one(a: str, b: str, options: CompareOptions, cache: dict[str, Signature | C
             if options.published
             else [_Cost.of(s) for s in (first, second)]
         )
+        if options.thorough:
+            add_opened(document, (a, b), options.row_key, options.open_options)
     except CrawlError as error:
         return {**head, "schema_version": SCHEMA_VERSION, "error": error_entry(error)}
     document["record"]["run"] = run_entry([first.ref, second.ref], costs, time.perf_counter() - start)

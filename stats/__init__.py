@@ -15,8 +15,13 @@ from stats.eprocess import either_eprocess as either_eprocess
 from stats.eprocess import permutation_eprocess as permutation_eprocess
 from stats.matchcount import match_count as match_count
 from stats.ordering import is_sorted_pair as is_sorted_pair
+from stats.passing import Moments as Moments
+from stats.passing import Pass as Pass
+from stats.passing import one_pass as one_pass
 from stats.published import assignment_spearman as assignment_spearman
 from stats.published import fisher_over_blocks as fisher_over_blocks
+from stats.rank import DeltaRank as DeltaRank
+from stats.rank import delta_rank as delta_rank
 from stats.residual import column_test as column_test
 from stats.residual import gain_test as gain_test
 from stats.result import Score as Score

@@ -22,7 +22,7 @@ class ByteStore(Protocol):
     A store may also have these, and is asked for them once: ``gap`` (bytes worth fetching to save a request, default
     0), ``head`` (length of the first read of a file, kept in memory, default 0: no such block), ``hashes`` (file ->
     SHA-256 as the place states it), ``refused`` (file -> why it may not be read), ``extra_requests`` (requests made
-    outside `read`) and ``close``.
+    outside `read`), ``read_into`` (as `read`, into a writable buffer of exactly that length) and ``close``.
     """
 
     @property
@@ -44,6 +44,14 @@ class Closing(Protocol):
         """Let go of it."""
 
 
+@runtime_checkable
+class Filling(Protocol):
+    """A store that reads into memory it is handed."""
+
+    def read_into(self, file: str, span: ByteRange, buffer: memoryview) -> None:
+        """Fill `buffer` with exactly the bytes of `span`, or raise `TruncatedError`."""
+
+
 class CountingStore:
     """Stands in front of every store: checks that each answer has the asked length, and counts.
 
@@ -55,6 +63,7 @@ class CountingStore:
 
     def __init__(self, inner: ByteStore) -> None:
         self._inner = inner
+        self._filling = inner if isinstance(inner, Filling) else None
         self._lock = threading.Lock()
         self._files = dict(inner.files())
         self.name = inner.name
@@ -84,12 +93,7 @@ class CountingStore:
         TruncatedError
             The range ends behind the file, or the store gave another number of bytes.
         """
-        where = f"{self.name}: {file}"
-        size = self._files.get(file)
-        if size is None:
-            raise ModelNotFoundError("no such file", where=where)
-        if span.stop > size:
-            raise TruncatedError(f"bytes {span.start} to {span.stop} asked of a file of {size} bytes", where=where)
+        where = self._checked(file, span)
         if not len(span):
             return b""
         data = self._inner.read(file, span)
@@ -99,10 +103,41 @@ class CountingStore:
                 where=where,
                 hint="the file changed or the transfer broke: try again",
             )
-        with self._lock:
-            self.bytes_read += len(data)
-            self.reads += 1
+        self._count(len(data))
         return data
+
+    def read_into(self, file: str, span: ByteRange, buffer: memoryview) -> None:
+        """Fill `buffer` with exactly the bytes of `span`; see `read`.
+
+        Raises
+        ------
+        ValueError
+            The buffer has another length.
+        """
+        if len(buffer) != len(span):
+            raise ValueError(f"a buffer of {len(buffer)} bytes for {len(span)}")
+        if self._filling is None:
+            buffer[:] = self.read(file, span)
+            return
+        self._checked(file, span)
+        if len(span):
+            self._filling.read_into(file, span, buffer)
+            self._count(len(span))
+
+    def _checked(self, file: str, span: ByteRange) -> str:
+        """Return the place for messages, after checking that the range lies inside a known file."""
+        where = f"{self.name}: {file}"
+        size = self._files.get(file)
+        if size is None:
+            raise ModelNotFoundError("no such file", where=where)
+        if span.stop > size:
+            raise TruncatedError(f"bytes {span.start} to {span.stop} asked of a file of {size} bytes", where=where)
+        return where
+
+    def _count(self, n: int) -> None:
+        with self._lock:
+            self.bytes_read += n
+            self.reads += 1
 
     def close(self) -> None:
         """Close the store behind."""

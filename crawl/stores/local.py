@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from crawl.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from crawl.options import OpenOptions
     from crawl.refs import ByteRange, ModelRef
@@ -112,11 +113,32 @@ class LocalStore:
         TruncatedError
             The file has become shorter.
         """
+        with self._reading(file) as handle:
+            return self._pread(handle, file, span)
+
+    def read_into(self, file: str, span: ByteRange, buffer: memoryview) -> None:
+        """Fill `buffer` with exactly the bytes of `span`; see `read`.
+
+        No file is ever mapped: a mapped file that becomes shorter kills the process instead of raising an error.
+        """
+        at = span.start
+        with self._reading(file) as handle:
+            while at < span.stop:
+                got = os.preadv(handle, [buffer[at - span.start :]], at)
+                if not got:
+                    raise self._short(file, at, span)
+                at += got
+
+    @contextmanager
+    def _reading(self, file: str) -> Iterator[int]:
+        """Give the descriptor of a listed file; failures of the system become errors of this package."""
         if file not in self._paths:
             raise UnsafePathError("not a file of this folder", where=f"{self.name}: {file}")
         handle, keep = self._handle(file)
         try:
-            return self._pread(handle, file, span)
+            yield handle
+        except CrawlError:
+            raise
         except OSError as error:
             words = (error.strerror or "it failed").lower()
             raise CrawlError(f"reading failed ({words})", where=f"{self.name}: {file}", hint="try again") from error
@@ -124,17 +146,20 @@ class LocalStore:
             if not keep:
                 os.close(handle)
 
+    def _short(self, file: str, at: int, span: ByteRange) -> TruncatedError:
+        return TruncatedError(
+            f"the file ends at byte {at}, {span.stop} was expected",
+            where=f"{self.name}: {file}",
+            hint="it changed while it was read, or the download is incomplete",
+        )
+
     def _pread(self, handle: int, file: str, span: ByteRange) -> bytes:
         parts: list[bytes] = []
         at = span.start
         while at < span.stop:
             part = os.pread(handle, span.stop - at, at)  # the kernel gives at most 2 GiB at once
             if not part:
-                raise TruncatedError(
-                    f"the file ends at byte {at}, {span.stop} was expected",
-                    where=f"{self.name}: {file}",
-                    hint="it changed while it was read, or the download is incomplete",
-                )
+                raise self._short(file, at, span)
             parts.append(part)
             at += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -36,6 +36,10 @@ PublishedOption = Annotated[
 PairsOption = Annotated[
     str | None, typer.Option("--pairs", metavar="FILE|-", help="Two references a line; one JSON line each, in order.")
 ]
+ThoroughOption = Annotated[
+    bool,
+    typer.Option("--thorough", help="Read everything both models share: distances, unchanged share, ranks of changes."),
+]
 
 _RANKS = (0, NEGATIVE, OPERATIONAL)
 """Exit codes of pairs from best to worst."""
@@ -49,6 +53,7 @@ def command(
     b: Annotated[str | None, typer.Argument(help="Another one.", show_default=False)] = None,
     alpha: AlphaOption = 1e-6,
     max_bytes: MaxBytesOption = None,
+    thorough: ThoroughOption = False,
     require: RequireOption = None,
     row_key: RowKeyOption = None,
     pairs: PairsOption = None,
@@ -67,7 +72,9 @@ def command(
     from lineage.report import compare_text
 
     key = load_row_key(row_key) if row_key else PUBLIC_KEY
-    options = CompareOptions(alpha=alpha, seed=seed, max_bytes=max_bytes, row_key=key, published=published)
+    options = CompareOptions(
+        alpha=alpha, seed=seed, max_bytes=max_bytes, row_key=key, published=published, thorough=thorough
+    )
     if pairs is not None:
         raise typer.Exit(_run_pairs(pairs, options, quiet=quiet, verbose=verbose, require=require))
     write = writer(output, as_json=json_output, quiet=quiet, text=compare_text)

@@ -49,6 +49,8 @@ def compare_text(document: Mapping[str, Any], *, colour: bool = False, width: in
         blocks.append(["Evidence", *_tests(document, width or WIDTH)])
     if document["layers"] and document["verdict"] in {"related", "resembles"}:
         blocks.append(["Layers", _layers(document)])
+    if document["thorough"]:
+        blocks.append(["Everything both models share", *_thorough(document["thorough"])])
     if document["skipped"]:
         rows = [(s["tensor"], s["reason"]) for s in document["skipped"]]
         blocks.append(["Not tested, and why", table(("what", "reason"), rows)])
@@ -202,6 +204,34 @@ def _layers(d: Mapping[str, Any]) -> RenderableType:
         for layer in d["layers"]
     ]
     return table(("layer of a", "layer of b", "row cosine", "p"), rows, right=(0, 1, 2, 3))
+
+
+def _thorough(found: Mapping[str, Any]) -> list[RenderableType]:
+    """Pooled numbers first, then one row a role kind; nothing here is a test."""
+    rows = [_thorough_row(f"{entry['kind']} ({entry['tensors']})", entry) for entry in found["by_kind"]]
+    rows.insert(0, _thorough_row(f"all ({found['pooled']['tensors']})", found["pooled"]))
+    names = ("what", "cosine", "change", "unchanged", "norm growth", "kurtosis", "largest", "rank", "effective")
+    lines: list[RenderableType] = [table(names, rows, right=tuple(range(1, 9)))]
+    left = found["left_out"]
+    return (
+        [*lines, "", "Left out, and why", table(("what", "reason"), [(s["tensor"], s["reason"]) for s in left])]
+        if left
+        else lines
+    )
+
+
+def _thorough_row(name: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
+    rank = entry.get("delta_rank")
+    numbers = [
+        ("cosine", ".6f"),
+        ("relative_change", ".3g"),
+        ("unchanged_share", ".1%"),
+        ("norm_growth", "+.3g"),
+        ("kurtosis_change", "+.3g"),
+        ("largest_change", ".3g"),
+    ]
+    told = ["-" if entry[key] is None else format(entry[key], form) for key, form in numbers]
+    return (name, *told, f"{rank['median']:g}" if rank else "-", f"{rank['effective']:.1f}" if rank else "-")
 
 
 def _cost(d: Mapping[str, Any]) -> list[RenderableType]:

@@ -13,6 +13,8 @@ import pytest
 import crawl
 from crawl import (
     AmbiguousModelError,
+    ByteRange,
+    CountingStore,
     MalformedHeaderError,
     MissingShardError,
     ModelNotFoundError,
@@ -23,6 +25,7 @@ from crawl import (
     open_model,
 )
 from crawl.stores import open_place
+from crawl.stores.local import LocalStore
 from crawl.weightsets import weight_sets
 
 
@@ -353,3 +356,47 @@ def test_a_local_model_needs_no_hub_client(write):
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) <= {"pickle"}  # numpy itself imports pickle; nothing here calls it
+
+
+def test_reading_into_a_buffer_gives_the_same_bytes_and_is_counted(tmp_path):
+    (tmp_path / "x").write_bytes(bytes(range(200)))
+    store = CountingStore(LocalStore(tmp_path, "here"))
+    room = memoryview(bytearray(50))
+    store.read_into("x", ByteRange(30, 80), room)
+    assert bytes(room) == store.read("x", ByteRange(30, 80))
+    assert (store.bytes_read, store.reads) == (100, 2)
+    store.read_into("x", ByteRange(7, 7), room[:0])
+    assert (store.bytes_read, store.reads) == (100, 2)
+
+
+def test_reading_into_a_buffer_refuses_what_reading_refuses(tmp_path):
+    (tmp_path / "x").write_bytes(bytes(200))
+    store = CountingStore(LocalStore(tmp_path, "here"))
+    room = memoryview(bytearray(50))
+    with pytest.raises(ValueError, match="a buffer of 50 bytes for 49"):
+        store.read_into("x", ByteRange(0, 49), room)
+    with pytest.raises(TruncatedError, match="asked of a file of 200"):
+        store.read_into("x", ByteRange(180, 230), room)
+    with pytest.raises(ModelNotFoundError):
+        store.read_into("y", ByteRange(0, 50), room)
+    (tmp_path / "x").write_bytes(bytes(100))
+    with pytest.raises(TruncatedError, match="the file ends at byte 100"):
+        store.read_into("x", ByteRange(80, 130), room)
+    assert store.bytes_read == 0
+
+
+def test_a_store_that_cannot_fill_a_buffer_is_read_and_copied():
+    class Plain:
+        name = "plain"
+
+        def files(self):
+            return {"x": 10}
+
+        def read(self, file, span):
+            return bytes(range(span.start, span.stop))
+
+    store = CountingStore(Plain())
+    room = memoryview(bytearray(4))
+    store.read_into("x", ByteRange(3, 7), room)
+    assert bytes(room) == bytes([3, 4, 5, 6])
+    assert (store.bytes_read, store.reads) == (4, 1)

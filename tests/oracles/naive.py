@@ -152,3 +152,11 @@ def balanced_cosines(a, b):
     left = [[row[i] for row in first] for i in range(len(first[0]))]
     right = [[row[j] for row in second] for j in range(len(second[0]))]
     return [[cosine(x, y) for y in right] for x in left]
+
+
+def power_sums(values):
+    """(mean, variance, skewness, kurtosis) from the definition, with exact sums; None for a constant."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    m2, m3, m4 = (math.fsum((v - mean) ** p for v in values) / n for p in (2, 3, 4))
+    return (mean, m2, m3 / m2**1.5, m4 / m2**2) if m2 > 0.0 else (mean, m2, None, None)

@@ -218,7 +218,7 @@ LADDER = (
     "valuereading",
     "valuetests",
 )
-DESCRIBES = {"__init__", "delta", "distance", "matching", "moments", "power", "published", "streamed"}
+DESCRIBES = {"__init__", "chunks", "distance", "matching", "passing", "power", "published", "rank", "singular"}
 """Modules of `stats` no p-value of the ladder depends on."""
 
 

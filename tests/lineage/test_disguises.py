@@ -84,3 +84,15 @@ def test_a_resemblance_is_no_proof_and_says_so():
     assert row["log10_e"] is None
     assert row["controls"] == 6
     assert row["log10_p"] == found["log10_p"] == pytest.approx(-np.log10(7), abs=1e-5)
+
+
+def test_a_model_rewritten_in_every_way_and_trained_on_is_found():
+    """Really trained after the rewrite, value dimensions permuted as well: no exact test is left, the resemblance is."""
+    found = compared(weights("llama-a"), weights("llama-a-disguised"), config("llama-a"), config("llama-a-disguised"))
+    assert found["verdict"] in {"related", "resembles"}
+    assert {"hidden-permutation", "residual-rotation", "gain-folding", "head-permutation"} <= set(
+        found["disguise"]["transforms"]
+    )
+    assert [(e["a"], e["b"]) for e in found["layers"]] == [(i, i) for i in range(4)]
+    other = compared(weights("llama-b"), weights("llama-a-disguised"), config("llama-b"), config("llama-a-disguised"))
+    assert other["verdict"] == "no-evidence"

@@ -73,6 +73,18 @@ def test_08_all_rewrites_and_new_rows_at_once():
     assert [(e["a"], e["b"]) for e in found["layers"]] == [(i, i) for i in range(4)]
 
 
+def test_09_strangers_trained_on_strongly_clustered_data_are_strangers():
+    """Eight runs on clustered tokens that differ in the seed alone: rows of one cluster resemble each other in all."""
+    runs = {n: weights(n) for n in sorted(p.name for p in ZOO.glob("cluster-*"))}
+    table = runs["cluster-0"]["model.embed_tokens.weight"].astype(float)
+    table /= np.linalg.norm(table, axis=1, keepdims=True)
+    assert np.sort(np.abs((table @ table.T)[np.triu_indices(64, 1)]))[-200:].mean() > 0.5
+    found = list(nulls.natural(runs))
+    assert len(found) == 28
+    assert {d["verdict"] for d in found} == {"no-evidence"}
+    assert min(d["log10_p"] for d in found) > -2
+
+
 def test_10_one_start_and_other_data_is_a_shared_initialisation():
     found = answer(weights(A), weights("llama-s"))
     assert found["verdict"] == "related"
@@ -146,6 +158,34 @@ def _fused(w):
         elif not name.endswith(("k_proj.weight", "v_proj.weight", "up_proj.weight")):
             out[name] = values
     return out
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_19_experts_are_recognised_in_any_order(moved):
+    rng = np.random.default_rng(19)
+    base = derive.upcycle_moe(weights(A), 16, rng)
+    child = derive.add_noise(derive.permute_experts(base, rng) if moved else base, 0.05, rng)
+    a, b = signature_of(base, "a"), signature_of(child, "b")
+    assert a.architecture is not None
+    assert a.architecture.name == "mixtral"
+    found = compare_signed(a, b, CompareOptions())
+    assert found["verdict"] == "related"
+    row = next(t for t in found["tests"] if t["method"] == "expert-units")
+    assert (row["log10_p"] < -6) != moved
+
+
+def test_19_a_dense_model_and_its_experts_are_related():
+    upcycled = derive.upcycle_moe(weights("llama-a-ft1"), 8, np.random.default_rng(20))
+    assert (
+        compare_signed(signature_of(weights(A), "a"), signature_of(upcycled, "b"), CompareOptions())["verdict"]
+        == "related"
+    )
+
+
+def test_19_strangers_made_of_experts_stay_strangers():
+    rng = np.random.default_rng(21)
+    pair = [signature_of(derive.upcycle_moe(weights(n), 16, rng), n) for n in (A, "llama-b")]
+    assert compare_signed(*pair, CompareOptions())["verdict"] == "no-evidence"
 
 
 @pytest.mark.parametrize("form", ["fused", "prefix"])

@@ -60,7 +60,8 @@ def test_compare_from_disk(benchmark, partner):
     document = benchmark(compare, str(ZOO / "llama-a"), str(ZOO / partner))
     run = document["record"]["run"]
     benchmark.extra_info |= {"bytes_read": run["bytes_read"], "requests": run["requests"]}
-    assert run["bytes_read"] <= 2 * 128_000
+    # a relative is told from a few rows; a stranger is looked at whole
+    assert run["bytes_read"] <= (2 * 128_000 if partner == "llama-a-ft1" else 1_000_000)
 
 
 def test_pair_from_signatures(benchmark):

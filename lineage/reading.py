@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from lineage.plan import (
     pick_tokens,
     pick_wide,
 )
+from lineage.positions import is_fixed
 from lineage.probing import Probes, folded
 from lineage.signature import TABLE_KINDS, Block, Signature, Table, Values, VectorKey
 from lineage.valuereading import read_experts, read_values
@@ -274,7 +276,8 @@ class Reader:
         if kind == "embed":
             self.wide_embed = values
         values = np.ascontiguousarray(values[:, self.columns]) if wide else values
-        self.tables[kind] = Table(kind=kind, n_rows=view.shape[0], rows=rows, values=values, row_norms=norms)
+        table = Table(kind=kind, n_rows=view.shape[0], rows=rows, values=values, row_norms=norms)
+        self.tables[kind] = replace(table, fixed=kind == "embed.position" and is_fixed(table))
 
     def _read_patches(self, view: View, arch: Architecture) -> None:
         """Patch projection [width, inputs]: residual dimensions are rows, so it is read whole and turned."""

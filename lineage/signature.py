@@ -85,6 +85,8 @@ class Table:
         Their values over the residual window.
     row_norms : (k,) float64
         Norms over the full width, to tell a learned table from a fixed one.
+    fixed : bool
+        For a position table: whether it came from sines, so that residual dimensions carry no labels.
     """
 
     kind: str
@@ -92,6 +94,7 @@ class Table:
     rows: IntVector
     values: Float64Array
     row_norms: Float64Array
+    fixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

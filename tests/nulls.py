@@ -210,6 +210,7 @@ LADDER = (
     "evidence",
     "finding",
     "plan",
+    "positions",
     "probing",
     "reading",
     "rungs",

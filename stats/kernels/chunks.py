@@ -7,10 +7,8 @@ vectorise without reordering any sum; a fused multiply-add rounds once and so gi
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
-from stats.kernels import kernel
+from stats.kernels import instruction, kernel
 
 CHUNK = 4096
 LANES = 16
@@ -20,7 +18,7 @@ COLUMNS = 15
 WORK = 2 * CHUNK + COLUMNS * LANES + 3
 
 
-def _fused(_context: Any, a: types.Float, b: types.Float, c: types.Float) -> Any:
+def _fused(_context: Any, a: Any, b: Any, c: Any) -> Any:
     """Return a * b + c rounded once; an instruction of its own, not a licence to rewrite others."""
 
     def build(_target: Any, builder: Any, _signature: Any, values: Any) -> Any:
@@ -29,7 +27,7 @@ def _fused(_context: Any, a: types.Float, b: types.Float, c: types.Float) -> Any
     return a(a, b, c), build
 
 
-_fma: Any = intrinsic(_fused)
+_fma: Any = instruction(_fused)
 
 
 @kernel

@@ -15,6 +15,8 @@ from stats.anchored import anchored_test
 from stats.split import split_test
 
 N = 2000
+SLOW = {"rows chosen after looking", "token axis permuted", "best run of the other model taken"}
+"""Twins that fail so plainly, or cost so much, that few draws are enough."""
 
 
 @pytest.mark.parametrize("name", draws.DRAWS)
@@ -62,7 +64,7 @@ def test_the_sound_test_passes_the_gate_of_the_twins():
 
 @pytest.mark.parametrize("twin", broken.TWINS)
 def test_every_broken_twin_is_caught(twin):
-    n = 300 if twin in {"rows chosen after looking", "token axis permuted"} else N
+    n = 300 if twin in SLOW else N
     assert broken.fails(broken.counts(broken.TWINS[twin], n), n)
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import derive
-from lineage.align import is_ramped_table, residual_obstacle
+from lineage.align import residual_obstacle
 from lineage.blocks import hidden
 from lineage.copies import label_groups
 from lineage.evidence import gather
+from lineage.positions import is_ramped_table
 from lineage.signature import Block, Table
 from nulls import ROOT, signature_of
 from stats.combine import combine_evalues

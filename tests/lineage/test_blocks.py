@@ -30,7 +30,8 @@ def test_copies_of_layers_are_one_label_group():
 def _tiny(signature, order):
     """Keep four units of the first blocks, those of every block in one common order."""
     blocks = tuple(
-        replace(b, parts={k: np.ascontiguousarray(v[:, order]) for k, v in b.parts.items()}) for b in signature.blocks
+        replace(b, parts={k: np.ascontiguousarray(v[:, order]) for k, v in b.parts.items()}, probes={}, wide={})
+        for b in signature.blocks
     )
     return replace(signature, blocks=blocks)
 

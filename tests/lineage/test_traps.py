@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lineage.align import is_fixed_table, is_ramped_table, residual_axis
+from lineage.align import residual_axis
 from lineage.comparing import CompareOptions, compare_signed
+from lineage.positions import is_fixed_table, is_ramped_table
 from lineage.signature import Table
 from nulls import signature_of
 from stats.axes import Axis

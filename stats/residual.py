@@ -65,7 +65,7 @@ def gain_test(
     >>> gains = rng.normal(1, 0.1, (3, 64))
     >>> result = gain_test(gains, gains + rng.normal(0, 0.01, (3, 64)))
     >>> print(f"same gains after a light change: p = 10^{result.log_pvalue / np.log(10):.0f}")
-    same gains after a light change: p = 10^-88
+    same gains after a light change: p = 10^-87
     """
     require_exchangeable(axis)
     first, second = as_pair(a, b)

@@ -1,5 +1,7 @@
 """The documentation against the program: pages, options, docstrings, numbers, links."""
 
+import doctest
+import importlib
 import inspect
 import re
 from pathlib import Path
@@ -188,3 +190,13 @@ def test_bytes_in_the_docs_are_those_of_the_plan():
         census = plan.N_LAYERS * 7 * plan.N_CENSUS_ROWS * plan.MAX_CENSUS_COLUMNS
         assert f"{2 * (gains + hidden + tables + values + census):,}" == total
         assert total in text
+
+
+MODULES = sorted(p.stem for p in (ROOT / "stats").glob("*.py") if ">>>" in p.read_text())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_in_docstrings_end_as_they_say(module):
+    found = doctest.testmod(importlib.import_module(f"stats.{module}"))
+    assert found.attempted >= 1
+    assert found.failed == 0

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "fixtures")]
 
 import broken  # noqa: E402 - the path is set above
+import disguised  # noqa: E402
 import draws  # noqa: E402
 import nulls  # noqa: E402
 import shares  # noqa: E402
@@ -78,6 +79,7 @@ def main() -> None:
     }
     text.append(broken.table())
     text.append(shares.table())
+    text.append(disguised.table())
     (ROOT / "docs/methods").mkdir(parents=True, exist_ok=True)
     (ROOT / "docs/methods/calibration.md").write_text("\n".join(text))
     (ROOT / "docs/methods/calibration.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")

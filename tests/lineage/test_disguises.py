@@ -1,18 +1,9 @@
 """Rewrites that keep the function: the relation is still found, what was done is named, strangers stay strangers."""
 
-from functools import cache
-
 import numpy as np
 import pytest
 
-from disguised import FAMILIES, NAMES, REWRITES, compared, config, weights
-
-
-@cache
-def answer(a, b, rewrite):
-    rng = np.random.default_rng([*a.encode(), *b.encode(), *rewrite.encode()])
-    return compared(weights(a), REWRITES[rewrite](weights(b), rng), config(a), config(b))
-
+from disguised import FAMILIES, REWRITES, answer, compared, config, names_of, weights
 
 PAIRS = [(family, rewrite) for family in FAMILIES for rewrite in REWRITES]
 
@@ -23,16 +14,13 @@ def test_kin_are_found_below_every_rewrite(family, rewrite):
         found = answer(a, b, rewrite)
         allowed = {"related"} if rewrite in {"permuted", "rescaled"} else {"related", "resembles"}
         assert found["verdict"] in allowed, (a, b, rewrite, found["log10_p"])
-        if family == "llama":
+        if family != "gpt2":
             assert found["verdict"] == "related", (a, b, rewrite)
 
 
 @pytest.mark.parametrize(("family", "rewrite"), PAIRS)
 def test_what_was_done_is_named(family, rewrite):
-    expected = {
-        "residual-permutation" if family == "gpt2" and n == "residual-rotation" else n
-        for n in NAMES[rewrite.partition(" ")[0]]
-    }
+    expected = names_of(family, rewrite)
     for a, b in FAMILIES[family][0]:
         found = answer(a, b, rewrite)
         if found["disguise"] is None:  # plainly related as it stands: nobody looked closer
@@ -49,7 +37,8 @@ def test_a_pure_rewrite_is_the_same_model(family):
         found = answer(base, base, rewrite)
         assert found["relation"]["kind"] == "identical", rewrite
         after = found["disguise"]["agreement_after"]
-        assert after["exactness"] == ("bits" if rewrite == "permuted" else "rounding")
+        moved_only = rewrite == "permuted" or (family == "bert" and rewrite == "turned")
+        assert after["exactness"] == ("bits" if moved_only else "rounding")
 
 
 @pytest.mark.parametrize(("family", "rewrite"), PAIRS)
@@ -71,7 +60,7 @@ def test_the_gap_between_kin_and_strangers_is_wide():
                     rows = [t for t in answer(a, b, rewrite)["tests"] if t["method"] == "unit-agreement"]
                     seen[related] += [t["statistic"] for t in rows]
     assert len(seen[True]) >= 30
-    assert len(seen[False]) == 35
+    assert len(seen[False]) == 45
     assert min(seen[True]) > 0.5
     assert max(seen[False]) < 0.05
 

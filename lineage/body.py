@@ -8,7 +8,7 @@ import numpy as np
 from crawl import Architecture, Role, View, WeightSource
 from stats.arrays import Float64Array
 
-LOCAL_LIMIT = 32 << 20
+LOCAL_LIMIT = 16 << 20
 REMOTE_LIMIT = 8 << 20
 """Stored bytes up to which a model is looked at closely without being asked to: a second of work, a few requests."""
 

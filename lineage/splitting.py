@@ -12,7 +12,7 @@ from stats.split import split_test
 from stats.tails import log_mean_exp
 from stats.units import UnitFeatures
 
-_MOST_UNITS = 512
+_MOST_UNITS = 256
 """Hidden units of a layer that take part: one in a few is enough to place a basis, and matching costs their square."""
 
 

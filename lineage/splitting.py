@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 
 from lineage.body import Body, Layer
+from lineage.finding import discounted
 from lineage.plan import RowKey, pick_layers, pick_split
 from stats.result import TestResult
 from stats.split import split_test
@@ -50,7 +51,7 @@ def split_rows(a: Body, b: Body, key: RowKey) -> tuple[TestResult, ...]:
     pooled = log_mean_exp(evidence)
     best = max(found, key=lambda r: r.statistic)
     floor = min(r.log_floor for r in found)
-    return (
+    made = (
         TestResult(
             method="split",
             null=best.null,
@@ -64,6 +65,7 @@ def split_rows(a: Body, b: Body, key: RowKey) -> tuple[TestResult, ...]:
             scope=f"rows of {len(found)} pairs of layers",
         ),
     )
+    return tuple(discounted(made))
 
 
 def _parts(a: Layer, b: Layer) -> list[UnitFeatures]:

@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 
 from crawl import Architecture, Role, View, WeightSource
-from lineage.plan import MAX_COLUMNS, N_EXPERTS, N_VALUE_RUNS, pick_values, pick_wide
+from lineage.plan import MAX_COLUMNS, N_EXPERTS, N_VALUE_RUNS, VALUE_RUN, pick_values, pick_wide
 from lineage.probing import Probes, folded
 from lineage.signature import Values, VectorKey
 from stats.arrays import Float64Array
@@ -40,6 +40,9 @@ def read_values(reader: Reads, arch: Architecture, probes: Probes) -> list[Value
         if view is None or len(view.shape) != 2 or view.transposed != writes:
             continue
         n = view.shape[1 if writes else 0]
+        heads = arch.n_heads if writes else arch.n_kv
+        if heads is not None and (n // heads) % VALUE_RUN:
+            continue  # runs would cross heads; a claim may refuse a test, never make one
         units = pick_values(n, N_VALUE_RUNS if narrow else _WIDE_RUNS)
         if not units.size or not reader.affords(view, units.size, arch.width, f"layer {layer} values"):
             continue

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lineage.copies import LOG_COPY, has_capacity
 from lineage.finding import Finding, discounted
 from lineage.plan import VALUE_RUN
 from lineage.signature import Signature, Values
@@ -39,7 +38,7 @@ def _rung(
     run: int | None,
 ) -> Finding:
     skipped: list[Skipped] = []
-    left, right = (_apart(side, s, axis, skipped) for side, s in zip(sides, (a, b), strict=True))
+    left, right = (_sound(side, s, axis, skipped) for side, s in zip(sides, (a, b), strict=True))
     sorted_pair = next((f"layer {y.layer}" for x in left for y in right if _is_sorted(x, y)), None)
     if sorted_pair is not None:
         reason = "sorted units: index and norm rise or fall together in both models"
@@ -61,14 +60,10 @@ def _rung(
     return Finding(tuple(discounted([result])), tuple(skipped))
 
 
-def _apart(side: Sequence[Values], signature: Signature, axis: Axis, skipped: list[Skipped]) -> list[Values]:
-    """Layers whose labels are drawn apart; of copies only the first, since they must not be multiplied."""
+def _sound(side: Sequence[Values], signature: Signature, axis: Axis, skipped: list[Skipped]) -> list[Values]:
     kept: list[Values] = []
     for one in side:
         reason = _obstacle(one)
-        if reason is None:
-            old = next((k for k in kept if k.parts.shape == one.parts.shape and _agree(one, k)), None)
-            reason = None if old is None else f"a copy of layer {old.layer}, or too few of them to tell"
         if reason is None:
             kept.append(one)
         else:
@@ -102,11 +97,3 @@ def _is_sorted(left: Values, right: Values) -> bool:
     if left.parts.shape[1] != right.parts.shape[1]:
         return False
     return is_sorted_pair(*(np.sqrt(np.sum(v.parts * v.parts, axis=0)) for v in (left, right)))
-
-
-def _agree(first: Values, second: Values) -> bool:
-    if not (has_capacity([first.parts]) and has_capacity([second.parts])):
-        return True
-    parts = [UnitFeatures(first.parts, second.parts, signed=False)]
-    found = run_test([[[parts]]], run=first.parts.shape[1], axis=Axis.VALUE, label_group="", method="copies")
-    return found.log_evalue is not None and found.log_evalue > LOG_COPY

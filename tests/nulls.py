@@ -207,6 +207,7 @@ def both_sorted(runs: dict[str, dict[str, np.ndarray]], n: int) -> Iterator[dict
 LADDER = (
     "align",
     "blocks",
+    "body",
     "copies",
     "evidence",
     "finding",

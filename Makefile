@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 SOURCES := lineage weightmark crawl stats
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.cache/numba-$(shell cat $$(find stats -name '*.py' 2>/dev/null | sort) | sha256sum | cut -c1-16)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Two test workers with two BLAS threads each only wait for each other.
+export OPENBLAS_NUM_THREADS ?= 1
 
 .PHONY: help demo setup test check calibrate bench bench-table outside golden zoo clean
 help:            ## what there is

@@ -1,7 +1,9 @@
 """Two models compared through their mapping: what is left of the difference once every rewrite is undone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from crawl.casts import SIGNIFICANT_BITS
 from lineage.aligning import Alignment, LayerMap, Scales, by_head
@@ -23,12 +25,16 @@ class Agreement:
         The same by role kind.
     exactness : str or None
         "bits" when every paired value is equal, "rounding" when what is left is what rounding to the stored format
-        leaves, else None.
+        leaves, in each role by itself, else None.
+    complete : bool
+        Whether every matrix and every unit of both models took part, the tables of tokens and positions, and, by their
+        norms, all tensors that have no role.
     """
 
     sums: PairSums
     by_role: dict[str, PairSums]
     exactness: str | None
+    complete: bool
 
 
 def agreement_after(a: Body, b: Body, found: Alignment, dtype: str) -> Agreement:
@@ -48,23 +54,59 @@ def agreement_after(a: Body, b: Body, found: Alignment, dtype: str) -> Agreement
         Elements of units that found no partner are left out.
     """
     by_role: dict[str, PairSums] = {}
+    complete = len(found.matched) == len(found.layers) == a.architecture.n_layers
     for m in found.matched:
         base, other = a.layer(m.a or 0), turned(b.layer(m.b), found.residual)
+        kinds = set()
         for kind, x, y in paired(base, other, m):
             by_role[kind] = by_role.get(kind, PairSums()) + pair_sums(x, y)
+            kinds.add(kind)
+        whole = m.units is not None and m.units.a.size == m.units.n_a == m.units.n_b
+        complete = complete and whole and kinds >= _matrices(base) | _matrices(other)
+    for kind, x, y in _tables(a, b, found):
+        complete = complete and x.shape == y.shape
+        if x.shape == y.shape:
+            by_role[kind] = pair_sums(x, y)
     total = PairSums()
     for kind in sorted(by_role):
         total += by_role[kind]
-    return Agreement(total, by_role, _exactness(total, dtype))
+    complete = complete and not (a.has_experts or b.has_experts) and _same_leftovers(a, b, dtype)
+    return Agreement(total, by_role, _exactness(by_role, dtype), complete)
 
 
-def _exactness(total: PairSums, dtype: str) -> str | None:
-    if not total.n:
+def _same_leftovers(a: Body, b: Body, dtype: str) -> bool:
+    """Whether tensors of no role have partners of one name, shape and norm."""
+    first, second = a.leftovers(), b.leftovers()
+    edge = 2.0 ** -SIGNIFICANT_BITS.get(dtype, 24)
+    return first.keys() == second.keys() and all(
+        first[k][0] == second[k][0] and abs(first[k][1] - second[k][1]) <= edge * max(first[k][1], 1e-300)
+        for k in first
+    )
+
+
+def _exactness(by_role: Mapping[str, PairSums], dtype: str) -> str | None:
+    if not by_role:
         return None
-    if total.equal == total.n:
+    if all(sums.equal == sums.n for sums in by_role.values()):
         return "bits"
     edge = 2.0 ** -SIGNIFICANT_BITS.get(dtype, 24)
-    return "rounding" if total.relative_change <= edge else None
+    return "rounding" if all(sums.relative_change <= edge for sums in by_role.values()) else None
+
+
+def _matrices(layer: Layer) -> set[str]:
+    return set(layer.reads) | set(layer.writes)
+
+
+def _tables(a: Body, b: Body, found: Alignment) -> Iterator[tuple[str, Float64Array, Float64Array]]:
+    """Tables of tokens and positions in one residual basis, the head with the final gain folded in."""
+    turn = found.residual.turn
+    for kind in ("embed", "embed.position", "unembed"):
+        x, y = a.table(kind), b.table(kind)
+        if x is None or y is None:
+            if x is not y:
+                yield kind, np.zeros((0, 1)), np.zeros((1, 0))  # one side alone: nothing equals it
+            continue
+        yield kind, x, y if turn is None or y.shape[1] != turn.shape[0] else y @ turn
 
 
 def paired(base: Layer, other: Layer, m: LayerMap) -> Iterator[tuple[str, Float64Array, Float64Array]]:
@@ -87,6 +129,16 @@ def _attention(
         if m.kv is not None:
             y = y[by_head(x.shape[0], m.kv)]
         yield kind, x, _unscaled(y, m.values, kind)
+    for kind in ("attn.q", "attn.o"):
+        x, y = left.get(kind), right.get(kind)
+        if x is None or y is None or x.shape != y.shape:
+            continue
+        if m.queries is not None:
+            y = y[by_head(x.shape[0], m.queries)]
+        if kind == "attn.o" and m.values is not None and m.kv is not None:
+            size = m.values.undone.reshape(m.kv.size, -1)
+            y = y * np.repeat(size, x.shape[0] // size.size, axis=0).reshape(-1, 1)
+        yield kind, x, y
 
 
 def _unscaled(rows: Float64Array, scales: Scales | None, kind: str) -> Float64Array:

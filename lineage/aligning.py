@@ -25,6 +25,9 @@ _LOG_SPREAD = 0.1
 _NEGATIVE = 0.02
 """Share of negative scales above which signs are called flipped."""
 
+_SAME_HEAD = 0.3
+"""Cosine of all keys of a head below which no head of the other model is called the same."""
+
 _FEW = 8
 """Units below which nothing is said of scales and signs."""
 
@@ -83,8 +86,8 @@ class LayerMap:
         Share of sampled units whose views agree on a partner.
     units : Matching or None
         Hidden units, a against b.
-    kv : IntVector or None
-        For each key-value head of a the head of b it became.
+    kv, queries : IntVector or None
+        For each key-value head of a, and each query head, the head of b it became.
     mlp, values : Scales or None
         Free scales of the paired hidden units of a gated MLP, and of the value dimensions.
     """
@@ -94,6 +97,7 @@ class LayerMap:
     agreement: float
     units: Matching | None = None
     kv: IntVector | None = None
+    queries: IntVector | None = None
     mlp: Scales | None = None
     values: Scales | None = None
 
@@ -105,6 +109,7 @@ class Alignment:
     residual: Residual
     layers: tuple[LayerMap, ...]
     table: Float64Array
+    sampled: Float64Array
 
     @property
     def matched(self) -> tuple[LayerMap, ...]:
@@ -133,9 +138,11 @@ def align(a: Body, b: Body) -> Alignment:
     """
     layers_a = [a.layer(i) for i in range(a.architecture.n_layers)]
     layers_b = [b.layer(i) for i in range(b.architecture.n_layers)]
+    sampled = np.array([[_sampled(x, y) for y in layers_b] for x in layers_a])
     best: tuple[float, Residual, Float64Array] | None = None
     for residual in residual_readings(a, b):
-        table = np.array([[layer_agreement(x, turned(y, residual)) for y in layers_b] for x in layers_a])
+        moved = [turned(y, residual) for y in layers_b]
+        table = np.array([[layer_agreement(x, y) for y in moved] for x in layers_a])
         seen = float(table.max(axis=0).mean())
         if best is None or seen > best[0] + _PLAINER:
             best = (seen, residual, table)
@@ -148,7 +155,7 @@ def align(a: Body, b: Body) -> Alignment:
     if plainer is not None:
         residual = plainer
         maps = [_layer_map(layers_a, turned(y, residual), table[:, j], (a, b)) for j, y in enumerate(layers_b)]
-    return Alignment(residual, tuple(maps), table)
+    return Alignment(residual, tuple(maps), table, sampled)
 
 
 def _plainer(
@@ -182,6 +189,12 @@ def layer_agreement(a: Layer, b: Layer) -> float:
     return float(agreement(*scores) / min(scores[0].shape))
 
 
+def _sampled(a: Layer, b: Layer) -> float:
+    """Units that can agree: those sampled of a, or all of b where it has fewer."""
+    step = max(1, a.n_hidden // _SAMPLE)
+    return float(min(-(-a.n_hidden // step), b.n_hidden))
+
+
 def unit_scores(a: Layer, b: Layer) -> Float64Array:
     """Sum over views of the cosines between all hidden units of two layers."""
     total = np.zeros((a.n_hidden, b.n_hidden))
@@ -202,21 +215,25 @@ def _layer_map(layers: Sequence[Layer], layer: Layer, scores: Float64Array, mode
         best = layer.index  # copies of one layer inside a: the same place is the plainest reading
     base = layers[best]
     units = mutual_matches(unit_scores(base, layer))
-    kv = _heads(base, layer, models)
+    kv = _heads(base, layer, "attn.k", {m.architecture.n_kv for m in models})
+    queries = _heads(base, layer, "attn.q", {m.architecture.n_heads for m in models})
     scales = _mlp_scales(base, layer, units), _value_scales(base, layer, kv)
-    return LayerMap(base.index, layer.index, float(scores[best]), units, kv, *scales)
+    return LayerMap(base.index, layer.index, float(scores[best]), units, kv, queries, *scales)
 
 
-def _heads(a: Layer, b: Layer, models: tuple[Body, Body]) -> IntVector | None:
-    """For each key-value head of a its best head of b, by all rows of keys; None where heads are not known."""
-    counts = {m.architecture.n_kv for m in models}
+def _heads(a: Layer, b: Layer, kind: str, counts: set[int | None]) -> IntVector | None:
+    """For each head of a its partner in b, by all rows of its keys or queries; None unless every head has one."""
     n = counts.pop()
-    if counts or n is None or "attn.k" not in a.reads or "attn.k" not in b.reads:
+    if counts or n is None or kind not in a.reads or kind not in b.reads:
         return None
-    x, y = a.reads["attn.k"], b.reads["attn.k"]
+    x, y = a.reads[kind], b.reads[kind]
     if x.shape != y.shape or x.shape[0] % n:
         return None
-    return np.asarray(cosines(x.reshape(n, -1), y.reshape(n, -1)).argmax(axis=1))
+    scores = cosines(x.reshape(n, -1), y.reshape(n, -1))
+    found = mutual_matches(scores) if n > 1 else None
+    if found is None:
+        return np.zeros(1, dtype=np.int64) if scores[0, 0] > _SAME_HEAD else None
+    return found.b if found.a.size == n and float(found.score.min()) > _SAME_HEAD else None
 
 
 def _mlp_scales(a: Layer, b: Layer, units: Matching) -> Scales | None:

@@ -76,15 +76,11 @@ class Body:
         self.id = source.ref.id
         self._kept: dict[int, Layer] = {}
         self._last: tuple[str, Float64Array] | None = None
-        self._keeps = _size(source) <= THOROUGH_LIMIT
 
     def layer(self, index: int) -> Layer:
-        """One layer, read once in a small model; tensors that are not finite are left out."""
+        """One layer, read once; tensors that are not finite, or whose squares are not, are left out."""
         if index not in self._kept:
-            found = self._read(index)
-            if not self._keeps:
-                return found
-            self._kept[index] = found
+            self._kept[index] = self._read(index)
         return self._kept[index]
 
     def _read(self, index: int) -> Layer:
@@ -102,7 +98,38 @@ class Body:
         if view is None or len(view.shape) != 2:
             return None
         rows = np.asarray(self._source.view_rows(view, np.arange(min(view.shape[0], MOST_TOKENS))), dtype=np.float64)
-        return rows if np.isfinite(rows).all() else None
+        return rows if np.isfinite(np.sum(rows * rows)) else None
+
+    def table(self, kind: str) -> Float64Array | None:
+        """The first rows of a table of tokens or positions; of the head, tied or not, with the final gain folded in."""
+        tied = kind == "unembed" and self.architecture.tied_head
+        view = self._source.views.get(Role("embed" if tied else kind))
+        if view is None or len(view.shape) != 2 or view.shape[1] != self.architecture.width:
+            return None
+        rows = np.asarray(self._source.view_rows(view, np.arange(min(view.shape[0], MOST_TOKENS))), dtype=np.float64)
+        gain = self.gain(None, "norm.final") if kind == "unembed" else None
+        return rows if gain is None else rows * gain
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether there are experts beyond the first, which no alignment compares."""
+        return any(role.expert for role in self._source.views)
+
+    def leftovers(self) -> dict[str, tuple[tuple[int, ...], float]]:
+        """Shape and norm of every trained tensor of no role; no order of units and no rotation changes a norm."""
+        found = {}
+        for name, reason in self._source.unmapped.items():
+            tensor = self._source.tensors[name]
+            if "buffer" not in reason and tensor.dtype.is_float:
+                values = np.asarray(self._source.read(tensor), dtype=np.float64)
+                found[name] = (tensor.shape, float(np.sqrt(np.sum(values * values))))
+        return found
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Rows of the embedding; None where it has none."""
+        view = self._source.views.get(Role("embed"))
+        return None if view is None else view.shape[0]
 
     def gain(self, layer: int | None, kind: str | None) -> Float64Array | None:
         """A norm gain over the residual stream, or None where there is none that is finite."""
@@ -120,7 +147,8 @@ class Body:
         if not np.isfinite(values).all():
             return None
         gain = self.gain(layer, norm)
-        return values if gain is None or kind in _WRITES else values * gain
+        values = values if gain is None or kind in _WRITES else values * gain
+        return values if np.isfinite(np.sum(values * values)) else None
 
     def _whole(self, view: View) -> Float64Array:
         """A matrix [out, in], its tensor read in one piece; views of one fused tensor follow each other."""
@@ -140,7 +168,7 @@ class Body:
 
 
 def may_read_whole(source: WeightSource, *, thorough: bool = False, max_bytes: int | None = None) -> bool:
-    """Whether a closer reading is affordable: small models always, twice as large ones when asked to, within `max_bytes`."""
+    """Whether a closer reading is affordable: small models always, larger ones with `thorough`, within `max_bytes`."""
     size = _size(source)
     if max_bytes is not None and source.bytes_read + 2 * size > max_bytes:
         return False

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from crawl import ModelRef, OpenOptions, WeightSource, open_model
 from lineage.align import residual_obstacle
 from lineage.body import bodies
@@ -137,6 +139,7 @@ def compare(
         return document
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def compare_signed(
     a: Signature,
     b: Signature,
@@ -295,7 +298,7 @@ def _document(
         "not_covered": not_covered(judged.verdict, looked=seen is not None),
         "relation": None if relation is None else relation_entry(relation),
         "direction": direction_entry(relation),
-        "disguise": None if seen is None else disguise_entry(seen.transforms, seen.agreement),
+        "disguise": None if seen is None or relation is None else disguise_entry(seen.transforms, seen.agreement),
         "layers": layer_entries(
             seen.layers if seen is not None and relation is not None else evidence.layers, options.alpha
         ),

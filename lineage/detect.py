@@ -6,7 +6,7 @@ import numpy as np
 
 from lineage.align import common_rows, residual_obstacle
 from lineage.blocks import paired_blocks
-from lineage.evidence import Evidence
+from lineage.evidence import LOG_DEEP, Evidence
 from lineage.signature import Signature
 from stats.eprocess import cosine_grid
 from stats.features import WINDOW, balanced, unit_cosines
@@ -54,7 +54,7 @@ def detectable_similarity(a: Signature, b: Signature, evidence: Evidence, level:
     table = _table_group(a, b, evidence)
     if table is not None:
         groups.append(table)
-    return detectable_cosine(groups, -math.log(level), np.random.default_rng(seed))
+    return detectable_cosine(groups, -math.log(level) - math.log1p(-math.exp(LOG_DEEP)), np.random.default_rng(seed))
 
 
 def _block_groups(a: Signature, b: Signature, evidence: Evidence) -> list[PlantedGroup]:
@@ -74,7 +74,7 @@ def _block_groups(a: Signature, b: Signature, evidence: Evidence) -> list[Plante
 
 def _table_group(a: Signature, b: Signature, evidence: Evidence) -> PlantedGroup | None:
     """The first window of the first common table; the windows left out would only add power."""
-    share = sum(r.label_group == GROUP for r in evidence.results)
+    share = sum(r.label_group == GROUP and r.method != "split" for r in evidence.results)
     if share == 0 or residual_obstacle(a, b) is not None:
         return None
     for kind in sorted(a.tables.keys() & b.tables.keys()):

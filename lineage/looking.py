@@ -19,6 +19,7 @@ from lineage.retention import retention_ratio
 from lineage.splitting import split_rows
 from stats.arrays import Float64Array
 from stats.axes import Axis
+from stats.ordering import LOG_GATE_DISCOUNT, is_sorted_pair
 from stats.result import TestResult
 from stats.tails import log_mean_exp
 from stats.units import UnitFeatures, unit_tests
@@ -29,9 +30,12 @@ MARGIN = 3.0
 _MIN_UNITS = 10
 """Units that agree: over 39,800 pairs of blocks of independently seeded transformers the largest count was 4 of 160."""
 
+_MIN_CONTROLS = 6
+"""Pairs of layers that the map does not name below which no resemblance is claimed: three layers have six."""
+
 _NULL = (
-    "none that is exact: the agreement of the layers that fit best is ranked among that of the other pairs of layers of "
-    "the same two models, which independent models would not beat"
+    "none that is exact: the agreement of layers in their places is ranked among that of the same layers under shifted "
+    "maps, as if depth did not matter to independent models"
 )
 
 
@@ -97,16 +101,8 @@ def look(a: Body, b: Body, *, dtype: str, key: RowKey, related: bool, labelled: 
     Nothing here is an exact test but the p-values of layers. Cost: see `lineage.aligning.align`.
     """
     found = align(a, b)
-    resemblance = _resemblance(a, found)
-    largest = float(_controls(found).max(initial=0.0))
-    units = _sampled(a, found)
-    share = resemblance.statistic
-    resembles = (
-        len(found.matched) * 2 >= len(found.layers)
-        and share >= max(MIN_AGREEMENT, MARGIN * largest)
-        and (share - largest) * units >= _MIN_UNITS
-    )
-    vocabularies = [None if e is None else e.shape[0] for e in (a.embedding(), b.embedding())]
+    resemblance = _resemblance(found)
+    resembles = _resembles(found, resemblance)
     return Look(
         alignment=found,
         transforms=transforms(a, b, found),
@@ -115,7 +111,7 @@ def look(a: Body, b: Body, *, dtype: str, key: RowKey, related: bool, labelled: 
         resemblance=resemblance,
         resembles=bool(resembles),
         retention=retention_ratio(a, b, found) if related or resembles else None,
-        same_vocabulary=vocabularies[0] == vocabularies[1],
+        same_vocabulary=a.vocabulary == b.vocabulary,
         tests=split_rows(a, b, key) if labelled else (),
     )
 
@@ -129,30 +125,48 @@ def _controls(found: Alignment) -> Float64Array:
     return np.asarray(found.table[free])
 
 
-def _resemblance(a: Body, found: Alignment) -> TestResult:
+def _resembles(found: Alignment, resemblance: TestResult) -> bool:
+    """Whether the best layers agree far more than any others: in share, in units, and with controls enough to say so."""
+    controls = _controls(found)
+    best = found.table.max(axis=0)
+    units = float(np.sum(best * found.sampled[found.table.argmax(axis=0), np.arange(best.size)]))
+    largest = float(controls.max(initial=0.0))
+    return bool(
+        controls.size >= _MIN_CONTROLS
+        and len(found.matched) * 2 >= len(found.layers)
+        and resemblance.statistic >= max(MIN_AGREEMENT, MARGIN * largest)
+        and units * (1.0 - largest / max(resemblance.statistic, 1e-300)) >= _MIN_UNITS
+    )
+
+
+def _resemblance(found: Alignment) -> TestResult:
+    """The agreement of the best layers; its rank is that of "every layer in its place" among the same map shifted.
+
+    The best entry of each column is chosen after looking and has no rank of its own. Where depths differ there is no
+    place to name beforehand: the p-value is 1, and the controls speak by their size only.
+    """
     controls = _controls(found)
     best = float(np.mean(found.table.max(axis=0))) if found.table.size else 0.0
-    is_top = controls.size > 0 and best > float(controls.max())
-    log_p = -math.log(controls.size + 1) if is_top else 0.0
+    depth = found.table.shape[0]
+    square = found.table.shape[0] == found.table.shape[1]
+    shifts = [float(np.mean(np.diagonal(np.roll(found.table, k, axis=0)))) for k in range(1, depth)] if square else []
+    in_place = float(np.mean(np.diagonal(found.table))) if square else 0.0
+    rank = 1 + sum(s >= in_place for s in shifts)
     spread = float(np.std(controls)) if controls.size else 0.0
     return TestResult(
         method="unit-agreement",
         null=_NULL,
         statistic=best,
-        n=_sampled(a, found),
-        log_pvalue=log_p,
-        log_floor=-math.log(controls.size + 1),
+        n=int(found.sampled.max(axis=0).sum()) if found.sampled.size else 0,
+        log_pvalue=math.log(rank / (len(shifts) + 1)),
+        log_floor=-math.log(len(shifts) + 1),
         log_evalue=None,
         exactness="calibrated",
         label_group="none",
         scope=f"hidden units of {found.table.shape[1]} layers, residual stream read as {found.residual.kind}",
-        controls=int(controls.size),
+        controls=len(shifts),
         z=(best - float(np.mean(controls))) / spread if spread > 0.0 else None,
     )
-
-
-def _sampled(a: Body, found: Alignment) -> int:
-    return int(a.layer(0).n_hidden * found.table.shape[1])
 
 
 def _layers(a: Body, b: Body, found: Alignment, key: RowKey) -> tuple[LayerFinding, ...]:
@@ -172,16 +186,16 @@ def _log_evalue(layers: Sequence[Layer], layer: Layer, key: RowKey) -> float:
         if parts:
             found += [r.log_evalue for r in unit_tests(parts, axis=Axis.HIDDEN, label_group="")]
     values = np.array([e for e in found if e is not None])
-    return log_mean_exp(values) if values.size else 0.0
+    return log_mean_exp(values) - LOG_GATE_DISCOUNT if values.size else 0.0
 
 
 def _unit_features(a: Layer, b: Layer, key: RowKey) -> list[UnitFeatures]:
-    if a.n_hidden != b.n_hidden or not a.n_hidden:
+    if a.n_hidden != b.n_hidden or a.n_hidden < 2:
         return []
     units = pick_run("units", a.n_hidden, N_UNITS, key)
     mine = dict(a.hidden_views)
     gated = "mlp.gate" in mine
-    return [
+    made = [
         UnitFeatures(
             np.ascontiguousarray(mine[kind][units].T),
             np.ascontiguousarray(values[units].T),
@@ -190,3 +204,8 @@ def _unit_features(a: Layer, b: Layer, key: RowKey) -> list[UnitFeatures]:
         for kind, values in b.hidden_views
         if kind in mine and mine[kind].shape[1] == values.shape[1]
     ]
+    return [] if any(is_sorted_pair(_sizes(p.a), _sizes(p.b)) for p in made) else made
+
+
+def _sizes(rows: Float64Array) -> Float64Array:
+    return np.asarray(np.sqrt(np.sum(rows * rows, axis=0)))

@@ -101,8 +101,8 @@ def _one(a: str, b: str, options: CompareOptions, cache: dict[str, Signature | C
             first,
             second,
             options,
-            is_identical=identity_of(a, b, options),
-            closer=closer_of(a, b, first, second, options),
+            is_identical=identity_of(first.ref, second.ref, options),
+            closer=closer_of(first.ref, second.ref, first, second, options),
         )
         costs = (
             _published(document, first, second, options)
@@ -110,7 +110,7 @@ def _one(a: str, b: str, options: CompareOptions, cache: dict[str, Signature | C
             else [_Cost.of(s) for s in (first, second)]
         )
         if options.thorough:
-            add_opened(document, (a, b), options.row_key, options.open_options)
+            add_opened(document, (first.ref, second.ref), options.row_key, options.open_options)
     except CrawlError as error:
         return {**head, "schema_version": SCHEMA_VERSION, "error": error_entry(error)}
     document["record"]["run"] = run_entry([first.ref, second.ref], costs, time.perf_counter() - start)

@@ -47,7 +47,9 @@ def retention_ratio(a: Body, b: Body, found: Alignment) -> float | None:
             if min(x.shape) >= _SMALLEST:
                 forward.append(_kept(x[:_LARGEST], y[:_LARGEST]))
                 backward.append(_kept(y[:_LARGEST], x[:_LARGEST]))
-    return max(float(np.median(forward)), float(np.median(backward))) if forward else None
+    ratios = [float(np.median(kept)) for kept in (forward, backward) if kept]
+    ratios = [r for r in ratios if np.isfinite(r)]  # subnormal weights leave nothing to divide by
+    return max(ratios, default=None)
 
 
 def _in_place(a: Layer, b: Layer) -> Iterator[tuple[str, Float64Array, Float64Array]]:

@@ -49,14 +49,14 @@ class PairSums:
     @property
     def cosine(self) -> float:
         """Cosine between the two vectors, 0 when either is zero."""
-        size = math.sqrt(self.aa * self.bb)
-        return min(1.0, max(-1.0, self.ab / size)) if size > 0.0 else 0.0
+        size = math.sqrt(self.aa) * math.sqrt(self.bb)
+        return min(1.0, max(-1.0, self.ab / size)) if 0.0 < size < math.inf and math.isfinite(self.ab) else 0.0
 
     @property
     def relative_change(self) -> float:
         """Norm of the difference over the root of the two norms' product; symmetric in a and b."""
-        size = math.sqrt(self.aa * self.bb)
-        return math.sqrt(self.dd / size) if size > 0.0 else math.inf
+        size = math.sqrt(self.aa) * math.sqrt(self.bb)
+        return math.sqrt(self.dd / size) if 0.0 < size < math.inf else math.inf
 
     @property
     def unchanged_share(self) -> float:
@@ -86,7 +86,7 @@ def pair_sums(a: ArrayLike, b: ArrayLike) -> PairSums:
         raise ValueError(f"a and b must have one shape, got {first.shape} and {second.shape}")
     x, y = _chunks(as_vector(first.ravel(), "a")), _chunks(as_vector(second.ravel(), "b"))
     gap = x - y
-    aa, bb, ab, dd = (math.fsum(np.sum(u * v, axis=1)) for u, v in ((x, x), (y, y), (x, y), (gap, gap)))
+    aa, bb, ab, dd = (float(np.sum(np.sum(u * v, axis=1))) for u, v in ((x, x), (y, y), (x, y), (gap, gap)))
     return PairSums(aa, bb, ab, dd, int(np.count_nonzero(x == y)) - (x.size - first.size), first.size)
 
 

@@ -112,7 +112,8 @@ def fitted_rotation(a: Float64Array, b: Float64Array) -> Float64Array:
     ----------
     Orthogonal Procrustes: polar factor of b'a (Schoenemann 1966, Psychometrika 31, eq. 1.7).
     """
-    u, _, vt = np.linalg.svd(b.T @ a)
+    product = b.T @ a
+    u, _, vt = np.linalg.svd(product / max(float(np.abs(product).max()), 1e-300))
     return np.asarray(u @ vt)
 
 

@@ -207,7 +207,6 @@ def both_sorted(runs: dict[str, dict[str, np.ndarray]], n: int) -> Iterator[dict
 LADDER = (
     "align",
     "blocks",
-    "body",
     "copies",
     "evidence",
     "finding",
@@ -217,7 +216,6 @@ LADDER = (
     "reading",
     "rungs",
     "signature",
-    "splitting",
     "valuereading",
     "valuetests",
 )

@@ -1,6 +1,7 @@
 """Models built to make a stranger look guilty, and odd models that must not hide kin: one test for each way that was tried."""
 
 import itertools
+import json
 import math
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import derive
+from disguised import compared, config, weights
 from lineage.align import residual_obstacle
 from lineage.blocks import hidden
 from lineage.copies import label_groups
@@ -168,3 +170,70 @@ def test_a_block_of_one_unit_is_a_reason_not_a_crash():
     base = derive.prune_width(derive.load(ZOO / "micro-00"), 1)
     evidence = gather(signature_of(base, "a"), signature_of(base, "b"))
     assert any("fewer than two units" in s.reason for s in evidence.skipped)
+
+
+ODD = {
+    "queries and outputs of a stranger": lambda w, o: {
+        k: (o[k] if "q_proj" in k or "o_proj" in k else v) for k, v in w.items()
+    },
+    "tables of a stranger": derive.swap_embedding,
+    "another head and final norm": lambda w, o: w | {k: o[k] for k in ("lm_head.weight", "model.norm.weight")},
+    "one layer of noise": lambda w, o: (
+        w | {"model.layers.2.mlp.down_proj.weight": o["model.layers.1.mlp.down_proj.weight"]}
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_a_permuted_model_of_which_a_part_was_replaced_is_not_identical(case):
+    changed = ODD[case](weights("llama-a"), weights("llama-b"))
+    moved = derive.permute_hidden(changed, np.random.default_rng(0))
+    found = compared(weights("llama-a"), moved, config("llama-a"), config("llama-a"))
+    assert found["verdict"] == "related"
+    assert found["relation"]["kind"] != "identical"
+
+
+def test_strangers_of_few_units_or_one_layer_never_resemble():
+    """Four units agree by luck, and one layer has no controls."""
+    rng = np.random.default_rng(1)
+    names = [f"micro-{i:02d}" for i in range(10)]
+    for a, b in itertools.combinations(names, 2):
+        pair = [derive.repeat_layers(weights(a), [0]), derive.prune_width(derive.repeat_layers(weights(b), [0]), 4)]
+        found = compared(*pair, None, None)
+        assert found["verdict"] == "no-evidence", (a, b)
+        assert found["disguise"] is None
+    one = derive.repeat_layers(weights("llama-a"), [0])
+    turned = derive.rotate_residual(derive.permute_hidden(derive.permute_values(one, rng, 4, 2), rng), rng)
+    assert compared(one, turned, None, None)["verdict"] in {"no-evidence", "related"}
+
+
+def test_a_shared_mlp_does_not_name_heads():
+    mixed = {k: (v if "mlp" in k else weights("llama-b")[k]) for k, v in weights("llama-a").items()}
+    found = compared(weights("llama-a"), mixed, config("llama-a"), config("llama-b"))
+    assert found["verdict"] == "related"
+    assert found["disguise"] is None or "head-permutation" not in found["disguise"]["transforms"]
+
+
+@pytest.mark.parametrize("size", [1e153, 1e200, 1e-160, 1e-310])
+@pytest.mark.parametrize("which", ["all", "norms"])
+def test_extreme_values_give_a_document(size, which):
+    base = {k: v.astype(np.float64) for k, v in weights("micro-00").items()}
+    odd = {k: (v * size if which == "all" or k.endswith("norm.weight") else v) for k, v in base.items()}
+    for pair in ((base, odd), (odd, base), (odd, odd)):
+        found = compared(*pair, config("micro-00"), config("micro-00"))
+        assert json.dumps(found, allow_nan=False)
+
+
+def test_blocks_of_one_unit_give_a_document():
+    one = derive.prune_width(weights("micro-00"), 1)
+    assert compared(one, derive.add_noise(one, 0.1, np.random.default_rng(2)), None, None)["verdict"]
+
+
+def test_a_grown_vocabulary_beyond_the_rows_read_is_seen():
+    rng = np.random.default_rng(3)
+    base = dict(weights("micro-00"))
+    wide = rng.normal(size=(5000, 32)).astype(np.float32)
+    base |= {"model.embed_tokens.weight": wide, "lm_head.weight": wide[::-1].copy()}
+    grown = derive.extend_vocab(derive.permute_hidden(base, rng), 16, rng)
+    found = compared(base, grown, config("micro-00"), config("micro-00"))
+    assert found["relation"]["kind"] == "vocab-change"

@@ -103,8 +103,8 @@ def _tables(a: Body, b: Body, found: Alignment) -> Iterator[tuple[str, Float64Ar
     for kind in ("embed", "embed.position", "unembed"):
         x, y = a.table(kind), b.table(kind)
         if x is None or y is None:
-            if x is not y:
-                yield kind, np.zeros((0, 1)), np.zeros((1, 0))  # one side alone: nothing equals it
+            if a.has(kind) or b.has(kind):
+                yield kind, np.zeros((0, 1)), np.zeros((1, 0))  # one side alone, or not finite: nothing equals it
             continue
         yield kind, x, y if turn is None or y.shape[1] != turn.shape[0] else y @ turn
 

@@ -108,7 +108,12 @@ class Body:
             return None
         rows = np.asarray(self._source.view_rows(view, np.arange(min(view.shape[0], MOST_TOKENS))), dtype=np.float64)
         gain = self.gain(None, "norm.final") if kind == "unembed" else None
-        return rows if gain is None else rows * gain
+        rows = rows if gain is None else rows * gain
+        return rows if np.isfinite(np.sum(rows * rows)) else None
+
+    def has(self, kind: str) -> bool:
+        """Whether there is a table of this kind of its own."""
+        return Role(kind) in self._source.views
 
     @property
     def has_experts(self) -> bool:

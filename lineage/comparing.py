@@ -61,7 +61,7 @@ class CompareOptions:
     published : bool
         Whether the published statistics are added, beside the verdict.
     thorough : bool
-        Read everything both models share as well; changes no test and no verdict.
+        Read everything both models share as well, and let larger models be looked at closely.
     """
 
     alpha: float = 1e-6

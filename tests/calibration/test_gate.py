@@ -38,7 +38,7 @@ def test_natural_pairs_stay_within_the_limits():
 
 
 def test_natural_blocks_stay_within_the_limits():
-    """The same runs, each block against the same block, for the statistics that no command uses yet."""
+    """The same runs, each block against the same block, for the two statistics that want whole rows."""
     runs = list(nulls.micro_runs().values())[:24]
     blocks = [[_rows(derive.fold_gains(w), layer) for layer in range(2)] for w in runs]
     order = np.random.default_rng(0).permutation(32)

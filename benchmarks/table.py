@@ -210,7 +210,7 @@ def start_part(rows: list[Row]) -> str:
 takes {alone["cpu"]:.2f} s of CPU here.
 
 {table(("pair", "CPU s", "wall s", "CPU over `import numpy`"), cells)}
-A pair in which nothing plain is found is looked at more closely, which is most of what it takes.
+A pair in which nothing plain is found is looked at more closely, and costs that much more.
 
 Loaded: {loaded}. Not loaded: {spared} (`tests/house/test_compare_start.py` holds that for the Hub client, networkx and
 scipy).

@@ -81,11 +81,3 @@ class View:
         columns = self.shape[1] if len(self.shape) == 2 else 1
         start = (self.base + self.pick.start) * columns * dtype.bits // 8
         return ByteRange(start, start + count * dtype.bits // 8).shifted(self.tensor.span.start)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the view is its whole tensor, in stored order."""
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count == self.tensor.n_elements and not self.transposed and self.pick.group >= self.shape[0]

@@ -219,7 +219,18 @@ LADDER = (
     "valuereading",
     "valuetests",
 )
-DESCRIBES = {"__init__", "chunks", "distance", "matching", "passing", "power", "published", "rank", "singular"}
+DESCRIBES = {
+    "__init__",
+    "arborescence",
+    "chunks",
+    "distance",
+    "matching",
+    "passing",
+    "power",
+    "published",
+    "rank",
+    "singular",
+}
 """Modules of `stats` no p-value of the ladder depends on."""
 
 

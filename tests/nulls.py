@@ -231,6 +231,7 @@ DESCRIBES = {
     "power",
     "published",
     "rank",
+    "rooting",
     "singular",
 }
 """Modules of `stats` no p-value of the ladder depends on."""

@@ -230,6 +230,7 @@ DESCRIBES = {
     "passing",
     "power",
     "published",
+    "quartets",
     "rank",
     "rooting",
     "singular",

@@ -234,6 +234,7 @@ DESCRIBES = {
     "rank",
     "rooting",
     "singular",
+    "triplets",
 }
 """Modules of `stats` no p-value of the ladder depends on."""
 

@@ -115,7 +115,8 @@ def triplet_centre(odd: ArrayLike, size: ArrayLike) -> Triplet:
     cannot mislead it; a smaller step that undoes part of a larger one in most elements can, as it does distances.
     The standard error is that of the difference over blocks, in proportion to their sizes, or that of independent
     elements if larger. A centre needs a ratio below 0.9 and z above 6, on at least 8 blocks. It presumes that the
-    middle model is among the three: where it is not, siblings whose changes differ in size give false centres.
+    middle model is among the three: where it is not, siblings whose changes differ in size give false centres. So do
+    rows that no data trains, which weight decay moves alike in all children: leave tables of tokens out.
     Cost: O(b).
     """
     counts, sizes = np.asarray(odd, dtype=np.int64), np.asarray(size, dtype=np.int64)

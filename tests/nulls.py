@@ -222,6 +222,7 @@ LADDER = (
 DESCRIBES = {
     "__init__",
     "arborescence",
+    "decay",
     "chunks",
     "distance",
     "forest",

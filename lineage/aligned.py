@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from crawl.casts import SIGNIFICANT_BITS
-from lineage.aligning import Alignment, LayerMap, Scales, by_head
+from lineage.aligning import Alignment, LayerMap, by_head
 from lineage.body import Body, Layer
+from lineage.scales import Scales
 from lineage.streams import turned
 from stats.arrays import Float64Array
 from stats.distance import PairSums, pair_sums
@@ -115,7 +116,7 @@ def paired(base: Layer, other: Layer, m: LayerMap) -> Iterator[tuple[str, Float6
     if m.units is not None:
         for kind in ("mlp.gate", "mlp.up", "mlp.down"):
             if kind in left and kind in right and left[kind].shape[1] == right[kind].shape[1]:
-                yield kind, left[kind][m.units.a], _unscaled(right[kind][m.units.b], m.mlp, kind)
+                yield kind, left[kind][m.units.a], unscaled(right[kind][m.units.b], m.mlp, kind)
     yield from _attention(left, right, m)
 
 
@@ -128,7 +129,7 @@ def _attention(
             continue
         if m.kv is not None:
             y = y[by_head(x.shape[0], m.kv)]
-        yield kind, x, _unscaled(y, m.values, kind)
+        yield kind, x, unscaled(y, m.values, kind)
     for kind in ("attn.q", "attn.o"):
         x, y = left.get(kind), right.get(kind)
         if x is None or y is None or x.shape != y.shape:
@@ -141,7 +142,7 @@ def _attention(
         yield kind, x, y
 
 
-def _unscaled(rows: Float64Array, scales: Scales | None, kind: str) -> Float64Array:
+def unscaled(rows: Float64Array, scales: Scales | None, kind: str) -> Float64Array:
     """Rows with their free scale undone; what a unit writes was scaled by the inverse."""
     if scales is None or kind not in {"mlp.up", "mlp.down", "attn.v"}:
         return rows

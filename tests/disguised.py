@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 
 import derive
+from lineage.budget import LIMITS
 from lineage.comparing import CompareOptions, compare_signed, look_closely
 from lineage.reading import sign
 from nulls import ROOT, opened
@@ -82,9 +83,9 @@ def config(name):
     return json.loads((ZOO / name / "config.json").read_text())
 
 
-def compared(first, second, config_a, config_b):
+def compared(first, second, config_a, config_b, limits=LIMITS):
     """The document of two models in memory, the closer look included."""
-    options = CompareOptions()
+    options = CompareOptions(limits=limits)
     with opened(first, "a", config_a) as left, opened(second, "b", config_b) as right:
         a, b = sign(left), sign(right)
         return compare_signed(a, b, options, closer=lambda found: look_closely(left, right, a, b, options, found))

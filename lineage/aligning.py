@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lineage.body import Body, Layer
+from lineage.inner import inner_rotation, inner_table
 from lineage.scales import Scales, norm_ratios, ratios
 from lineage.streams import Residual, centred, mean_cosine, relabelling, residual_readings, turned
 from stats.arrays import Float64Array, IntVector
@@ -75,6 +76,8 @@ class Alignment:
         Whether both have equally many layers, so that every layer has its place.
     whole : bool
         Whether all of both models was read.
+    inner : bool
+        Whether units were told by inner products inside their own model.
     """
 
     residual: Residual
@@ -84,6 +87,7 @@ class Alignment:
     rows: tuple[int, ...]
     same_depth: bool
     whole: bool = True
+    inner: bool = False
 
     def covers(self, n_a: int, n_b: int) -> bool:
         """Whether every layer of both was looked at, so that their order tells the kind of a reshaping."""
@@ -111,7 +115,8 @@ def align(a: Body, b: Body) -> Alignment:
     Layers first: a layer of b belongs to the layer of a for which most hidden units are paired alike by two of their
     views (gate and up; up and down without a gate). This is tried with the residual stream as it is, with its dimensions
     paired one by one, and with a rotation, each fitted to the embeddings of tokens at one id; the plainest reading that
-    agrees best is kept. Then units and heads of each pair of layers.
+    agrees best is kept. Where none brings agreement, units are told by inner products inside their own model, which need
+    neither, and the rotation is fitted to the units so paired. Then units and heads of each pair of layers.
     Cost: O(layers_a layers_b sample h d) a reading, and O(d^3) once.
     """
     layers_a = [a.layer(i) for i in range(a.architecture.n_layers)]
@@ -127,14 +132,33 @@ def align(a: Body, b: Body) -> Alignment:
         if seen > 1.0 - PLAINER:
             break
     assert best is not None  # noqa: S101 - there is always the reading as it is
-    _, residual, table = best
-    maps = [_layer_map(layers_a, turned(y, residual), table[:, j], (a, b)) for j, y in enumerate(layers_b)]
-    plainer = _plainer(residual, maps, layers_a, layers_b) if residual.kind == "rotation" else None
-    if plainer is not None:
-        residual = plainer
-        maps = [_layer_map(layers_a, turned(y, residual), table[:, j], (a, b)) for j, y in enumerate(layers_b)]
+    seen, residual, table = best
     rows = tuple(x.index for x in layers_a)
-    return Alignment(residual, tuple(maps), table, sampled, rows, same_depth=len(rows) == len(maps))
+    if seen < MIN_AGREEMENT:
+        inner = inner_table(layers_a, layers_b, _SAMPLE)
+        if inner.max(axis=0).mean() >= MIN_AGREEMENT:
+            residual = inner_rotation(layers_a, layers_b, inner, MIN_AGREEMENT)
+            residual, maps = _maps(residual, layers_a, layers_b, inner, (a, b))
+            return Alignment(residual, maps, inner, sampled, rows, same_depth=len(rows) == len(maps), inner=True)
+    residual, maps = _maps(residual, layers_a, layers_b, table, (a, b))
+    return Alignment(residual, maps, table, sampled, rows, same_depth=len(rows) == len(maps))
+
+
+def _maps(
+    residual: Residual,
+    layers_a: Sequence[Layer],
+    layers_b: Sequence[Layer],
+    table: Float64Array,
+    models: tuple[Body, Body],
+) -> tuple[Residual, tuple[LayerMap, ...]]:
+    """The maps of all layers of b, and the residual stream, relabelled where a relabelling does as well as a rotation."""
+
+    def of(way: Residual) -> tuple[LayerMap, ...]:
+        return tuple(_layer_map(layers_a, turned(y, way), table[:, j], models) for j, y in enumerate(layers_b))
+
+    maps = of(residual)
+    plainer = _plainer(residual, maps, layers_a, layers_b) if residual.kind == "rotation" else None
+    return (residual, maps) if plainer is None else (plainer, of(plainer))
 
 
 def _plainer(

@@ -202,7 +202,10 @@ def _resemblance(found: Alignment) -> TestResult:
 def _scope(found: Alignment) -> str:
     rows, columns = found.table.shape if found.table.ndim == 2 else (0, 0)
     part = "" if found.whole else f", a sample of the units of {rows}"
-    return f"hidden units of {columns} layers{part}, residual stream read as {found.residual.kind}"
+    told = (
+        "told by inner products inside each model" if found.inner else f"residual stream read as {found.residual.kind}"
+    )
+    return f"hidden units of {columns} layers{part}, {told}"
 
 
 def _layers(a: Body, b: Body, found: Alignment, key: RowKey) -> tuple[LayerFinding, ...]:

@@ -152,6 +152,33 @@ def levelled_tokens(tokens: Float64Array) -> Float64Array:
     return np.asarray(table.T @ ((vectors * powers) @ vectors.T))
 
 
+def inner_profiles(rows: Float64Array, *, signed: bool) -> Float64Array:
+    """What a unit is among the others of its own model: its cosines with all of them, sorted, less those of the mean unit.
+
+    Parameters
+    ----------
+    rows : (n, k) float64
+        Units; at least two.
+    signed : bool
+        False where the sign of a unit is free: absolute cosines are taken.
+
+    Returns
+    -------
+    (n, n - 1) float64
+        Ascending, before the mean over units is taken away.
+
+    Notes
+    -----
+    Relabelling units relabels the profiles, and no rotation of the k dimensions, no positive scale of a unit and, unless
+    `signed`, no change of its sign changes them. Cost: O(n^2 (k + log n)).
+    """
+    table = cosines(rows, rows)
+    table = table if signed else np.abs(table)
+    others = ~np.eye(table.shape[0], dtype=np.bool_)
+    profiles = np.sort(table[others].reshape(table.shape[0], -1), axis=1)
+    return np.asarray(profiles - profiles.mean(axis=0))
+
+
 def cosines(a: Float64Array, b: Float64Array) -> Float64Array:
     """Cosines between rows of a (n, k) and rows of b (m, k); 0 for zero rows. Uses BLAS: for matching only."""
     return np.asarray(_unit(a) @ _unit(b).T)

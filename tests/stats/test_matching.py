@@ -8,7 +8,7 @@ from scipy.linalg import fractional_matrix_power
 
 import derive
 from oracles import naive
-from stats.matching import agreement, cosines, fitted_rotation, levelled_tokens, mutual_matches
+from stats.matching import agreement, cosines, fitted_rotation, inner_profiles, levelled_tokens, mutual_matches
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -70,3 +70,23 @@ def test_a_rotation_is_recovered(seed):
 def test_cosines_of_zero_rows_are_zero():
     found = cosines(np.array([[3.0, 4.0], [0.0, 0.0]]), np.array([[6.0, 8.0]]))
     assert found == pytest.approx(np.array([[1.0], [0.0]]))
+
+
+@given(SEEDS, st.integers(2, 7), st.booleans())
+def test_inner_profiles_are_those_of_a_loop(seed, n, signed):
+    rows = np.random.default_rng(seed).standard_normal((n, 4))
+    table = [
+        sorted(naive.cosine(x, y) if signed else abs(naive.cosine(x, y)) for j, y in enumerate(rows) if j != i)
+        for i, x in enumerate(rows)
+    ]
+    assert np.allclose(inner_profiles(rows, signed=signed), np.array(table) - np.mean(table, axis=0))
+
+
+@given(SEEDS)
+def test_inner_profiles_know_no_basis_no_scale_no_sign_and_follow_the_units(seed):
+    rng = np.random.default_rng(seed)
+    rows, order = rng.standard_normal((9, 6)), rng.permutation(9)
+    moved = (rows @ derive.haar(6, rng))[order] * rng.uniform(0.5, 2.0, (9, 1))
+    assert np.allclose(inner_profiles(moved, signed=True), inner_profiles(rows, signed=True)[order])
+    flipped = moved * rng.choice([-1.0, 1.0], (9, 1))
+    assert np.allclose(inner_profiles(flipped, signed=False), inner_profiles(rows, signed=False)[order])

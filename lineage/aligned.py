@@ -10,6 +10,7 @@ from lineage.aligning import Alignment, LayerMap, by_head
 from lineage.body import Body, Layer
 from lineage.scales import Scales
 from lineage.streams import turned
+from lineage.tokens import Shared
 from stats.arrays import Float64Array
 from stats.distance import PairSums, pair_sums
 
@@ -38,7 +39,7 @@ class Agreement:
     complete: bool
 
 
-def agreement_after(a: Body, b: Body, found: Alignment, dtype: str) -> Agreement:
+def agreement_after(a: Body, b: Body, found: Alignment, shared: Shared, dtype: str) -> Agreement:
     """Compare every paired layer after undoing the mapping.
 
     Parameters
@@ -46,6 +47,8 @@ def agreement_after(a: Body, b: Body, found: Alignment, dtype: str) -> Agreement
     a, b : Body
     found : Alignment
         The mapping from b to a.
+    shared : Shared
+        The tokens both have.
     dtype : str
         Stored number format of the coarser of the two.
 
@@ -55,7 +58,7 @@ def agreement_after(a: Body, b: Body, found: Alignment, dtype: str) -> Agreement
         Elements of units that found no partner are left out.
     """
     by_role: dict[str, PairSums] = {}
-    complete = len(found.matched) == len(found.layers) == a.architecture.n_layers
+    complete = len(found.matched) == len(found.layers) == a.architecture.n_layers and shared.whole
     for m in found.matched:
         base, other = a.layer(m.a or 0), turned(b.layer(m.b), found.residual)
         kinds = set()
@@ -64,7 +67,7 @@ def agreement_after(a: Body, b: Body, found: Alignment, dtype: str) -> Agreement
             kinds.add(kind)
         whole = m.units is not None and m.units.a.size == m.units.n_a == m.units.n_b
         complete = complete and whole and kinds >= _matrices(base) | _matrices(other)
-    for kind, x, y in _tables(a, b, found):
+    for kind, x, y in _tables(a, b, found, shared):
         complete = complete and x.shape == y.shape
         if x.shape == y.shape:
             by_role[kind] = pair_sums(x, y)
@@ -98,11 +101,11 @@ def _matrices(layer: Layer) -> set[str]:
     return set(layer.reads) | set(layer.writes)
 
 
-def _tables(a: Body, b: Body, found: Alignment) -> Iterator[tuple[str, Float64Array, Float64Array]]:
+def _tables(a: Body, b: Body, found: Alignment, shared: Shared) -> Iterator[tuple[str, Float64Array, Float64Array]]:
     """Tables of tokens and positions in one residual basis, the head with the final gain folded in."""
     turn = found.residual.turn
     for kind in ("embed", "embed.position", "unembed"):
-        x, y = a.table(kind), b.table(kind)
+        x, y = a.table(kind, shared.a), b.table(kind, shared.b)
         if x is None or y is None:
             if a.has(kind) or b.has(kind):
                 yield kind, np.zeros((0, 1)), np.zeros((1, 0))  # one side alone, or not finite: nothing equals it

@@ -12,6 +12,7 @@ from lineage.body import Body, Layer
 from lineage.inner import inner_rotation, inner_table
 from lineage.scales import Scales, norm_ratios, ratios
 from lineage.streams import Residual, centred, mean_cosine, relabelling, residual_readings, turned
+from lineage.tokens import Shared
 from stats.arrays import Float64Array, IntVector
 from stats.matching import Matching, agreement, cosines, mutual_matches
 
@@ -99,12 +100,14 @@ class Alignment:
         return tuple(m for m in self.layers if m.a is not None)
 
 
-def align(a: Body, b: Body) -> Alignment:
+def align(a: Body, b: Body, shared: Shared) -> Alignment:
     """Find the mapping of two models, reading both layer by layer.
 
     Parameters
     ----------
     a, b : Body
+    shared : Shared
+        The tokens both have.
 
     Returns
     -------
@@ -123,7 +126,7 @@ def align(a: Body, b: Body) -> Alignment:
     layers_b = [b.layer(i) for i in range(b.architecture.n_layers)]
     sampled = np.array([[_sampled(x, y) for y in layers_b] for x in layers_a])
     best: tuple[float, Residual, Float64Array] | None = None
-    for residual in residual_readings(a, b):
+    for residual in residual_readings(a, b, shared):
         moved = [turned(y, residual) for y in layers_b]
         table = np.array([[layer_agreement(x, y) for y in moved] for x in layers_a])
         seen = float(table.max(axis=0).mean())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crawl import Architecture, Role, View, WeightSource
-from stats.arrays import Float64Array
+from stats.arrays import Float64Array, IntVector
 
 MOST_TOKENS = 4096
 """Embedding rows used to relate two residual streams: four times the width of a small model settles a rotation."""
@@ -86,24 +86,31 @@ class Body:
             {k: np.ascontiguousarray(v.T) for k, v in writes.items() if v is not None},
         )
 
-    def embedding(self) -> Float64Array | None:
-        """The first rows of the embedding, or None."""
-        view = self.source.views.get(Role("embed"))
-        if view is None or len(view.shape) != 2:
-            return None
-        rows = np.asarray(self.source.view_rows(view, np.arange(min(view.shape[0], MOST_TOKENS))), dtype=np.float64)
-        return rows if np.isfinite(np.sum(rows * rows)) else None
+    def embedding(self, rows: IntVector) -> Float64Array | None:
+        """Some rows of the embedding, or None."""
+        return self._table_rows(self.source.views.get(Role("embed")), rows)
 
-    def table(self, kind: str) -> Float64Array | None:
-        """The first rows of a table of tokens or positions; of the head, tied or not, with the final gain folded in."""
+    def table(self, kind: str, tokens: IntVector) -> Float64Array | None:
+        """Rows of the tokens asked for, of the embedding or the head; the first rows of a table of positions.
+
+        The head, tied or not, has the final gain folded in.
+        """
         tied = kind == "unembed" and self.architecture.tied_head
         view = self.source.views.get(Role("embed" if tied else kind))
         if view is None or len(view.shape) != 2 or view.shape[1] != self.architecture.width:
             return None
-        rows = np.asarray(self.source.view_rows(view, np.arange(min(view.shape[0], MOST_TOKENS))), dtype=np.float64)
+        if kind == "embed.position":
+            tokens = np.arange(min(view.shape[0], MOST_TOKENS))
+        rows = self._table_rows(view, tokens[tokens < view.shape[0]])
         gain = self.gain(None, "norm.final") if kind == "unembed" else None
-        rows = rows if gain is None else rows * gain
-        return rows if np.isfinite(np.sum(rows * rows)) else None
+        rows = rows if gain is None or rows is None else rows * gain
+        return rows if rows is not None and np.isfinite(np.sum(rows * rows)) else None
+
+    def _table_rows(self, view: View | None, rows: IntVector) -> Float64Array | None:
+        if view is None or len(view.shape) != 2:
+            return None
+        values = np.asarray(self.source.view_rows(view, rows), dtype=np.float64)
+        return values if np.isfinite(np.sum(values * values)) else None
 
     def has(self, kind: str) -> bool:
         """Whether there is a table of this kind of its own."""
@@ -129,6 +136,12 @@ class Body:
         """Rows of the embedding; None where it has none."""
         view = self.source.views.get(Role("embed"))
         return None if view is None else view.shape[0]
+
+    @property
+    def n_tokens(self) -> int:
+        """Rows of the embedding, else of the head; 0 without either."""
+        views = [self.source.views.get(Role(kind)) for kind in ("embed", "unembed")]
+        return next((v.shape[0] for v in views if v is not None), 0)
 
     def gain(self, layer: int | None, kind: str | None) -> Float64Array | None:
         """A norm gain over the residual stream, or None where there is none that is finite."""

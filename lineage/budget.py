@@ -107,7 +107,7 @@ class Allowance:
     def whole(self, source: WeightSource) -> bool:
         """Whether a model may be read whole: small ones always, larger ones with `thorough`, within `max_bytes`."""
         size = sum(len(t.span) for t in source.tensors.values())
-        if self.max_bytes is not None and source.bytes_read + 2 * size > self.max_bytes:
+        if self.max_bytes is not None and source.bytes_read + 2 * size + source.vocabulary_bytes > self.max_bytes:
             return False
         if self.thorough:
             return size <= self.limits.whole_thorough
@@ -124,7 +124,7 @@ class Allowance:
         if most is None or arch is None:
             return most
         item = max((t.dtype.bits // 8 for t in source.tensors.values()), default=1)
-        return max(0, most - item * arch.width * (3 * N_TOKENS + 2 * arch.n_layers + 1))
+        return max(0, most - source.vocabulary_bytes - item * arch.width * (3 * N_TOKENS + 2 * arch.n_layers + 1))
 
 
 def plan_sample(a: WeightSource, b: WeightSource, allowed: Allowance) -> Plan | None:

@@ -313,6 +313,6 @@ def _document(
             seen.layers if seen is not None and relation is not None else evidence.layers, options.alpha
         ),
         "tests": [result_entry(r) for r in results],
-        "skipped": [skipped_entry(s) for s in evidence.skipped],
+        "skipped": [skipped_entry(s) for s in (*evidence.skipped, *(seen.skipped if seen is not None else ()))],
         "thorough": None,
     }

@@ -20,9 +20,9 @@ from lineage.plan import RowKey
 from lineage.retention import retention_ratio
 from lineage.sampling import align_samples
 from lineage.splitting import split_rows
-from lineage.tokens import shared_tokens
+from lineage.tokens import shared_rows, shared_tokens
 from stats.arrays import Float64Array
-from stats.result import TestResult
+from stats.result import Skipped, TestResult
 
 MARGIN = 3.0
 """A resemblance must be this many times its largest control, and `_MIN_UNITS` units above it."""
@@ -63,6 +63,8 @@ class Look:
         Whether the embeddings have one number of rows.
     tests : tuple of TestResult
         Exact tests only a closer look can afford: the split test of every pair of layers, averaged.
+    skipped : tuple of Skipped
+        What could not be read, and why.
     """
 
     alignment: Alignment
@@ -74,6 +76,7 @@ class Look:
     retention: float | None
     same_vocabulary: bool
     tests: tuple[TestResult, ...]
+    skipped: tuple[Skipped, ...] = ()
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -105,24 +108,27 @@ def look(a: Body, b: Body, *, dtype: str, key: RowKey, related: bool, labelled: 
     """
     if plan is not None:
         return _look_at_samples(a, b, plan, dtype, key)
-    found = align(a, b)
+    shared = shared_rows(a, b)
+    found = align(a, b, shared)
     resemblance = _resemblance(found)
     resembles = _resembles(found, resemblance)
     return Look(
         alignment=found,
         transforms=transforms(a, b, found),
-        agreement=agreement_after(a, b, found, dtype),
+        agreement=agreement_after(a, b, found, shared, dtype),
         layers=_layers(a, b, found, key),
         resemblance=resemblance,
         resembles=resembles,
         retention=retention_ratio(a, b, found) if related or resembles else None,
         same_vocabulary=a.vocabulary == b.vocabulary,
         tests=split_rows(a, b, key) if labelled else (),
+        skipped=shared.skipped,
     )
 
 
 def _look_at_samples(a: Body, b: Body, plan: Plan, dtype: str, key: RowKey) -> Look:
-    seen = align_samples(a, b, plan, shared_tokens(a, b, key), dtype=dtype, key=key)
+    shared = shared_rows(a, b)
+    seen = align_samples(a, b, plan, shared_tokens(a, b, shared, key), dtype=dtype, key=key)
     resemblance = _resemblance(seen.alignment)
     return Look(
         alignment=seen.alignment,
@@ -134,6 +140,7 @@ def _look_at_samples(a: Body, b: Body, plan: Plan, dtype: str, key: RowKey) -> L
         retention=None,
         same_vocabulary=a.vocabulary == b.vocabulary,
         tests=(),
+        skipped=shared.skipped,
     )
 
 

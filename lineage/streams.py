@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lineage.body import Body, Layer
+from lineage.tokens import Shared
 from stats.arrays import Float64Array, IntVector
 from stats.matching import cosines, fitted_rotation, mutual_matches
 
@@ -34,14 +35,13 @@ class Residual:
     cosine: float
 
 
-def residual_readings(a: Body, b: Body) -> list[Residual]:
+def residual_readings(a: Body, b: Body, shared: Shared) -> list[Residual]:
     """How the residual stream of b may have become that of a, the plainest first."""
-    first, second = a.embedding(), b.embedding()
+    first, second = a.embedding(shared.a), b.embedding(shared.b)
     if first is None or second is None or first.shape[1] != second.shape[1]:
         same = a.architecture.width == b.architecture.width
         return [Residual("identity" if same else "unknown", None, 0.0)]
-    n = min(first.shape[0], second.shape[0])
-    first, second = centred(first[:n]), centred(second[:n])
+    first, second = centred(first), centred(second)
     found = [Residual("identity", None, mean_cosine(first, second))]
     relabelled = relabelling(first, second)
     if relabelled is not None:

@@ -18,6 +18,9 @@ N_TOKENS = 256
 CHUNK, SMALL_CHUNK, REMOTE_CHUNK = 1 << 19, 1 << 16, 1 << 23
 """Bytes read at once, of large matrices, of small ones, and over the network: what is held beside the answers."""
 
+REMOTE_TOKENIZER = 16_000_000
+"""Bytes of a tokenizer that is fetched over the network to join tokens by string: most are below 12 MB."""
+
 _HIGHEST_TOKEN = 4096
 """Token rows lie below this id, as those of a signature."""
 
@@ -107,7 +110,7 @@ class Allowance:
     def whole(self, source: WeightSource) -> bool:
         """Whether a model may be read whole: small ones always, larger ones with `thorough`, within `max_bytes`."""
         size = sum(len(t.span) for t in source.tensors.values())
-        if self.max_bytes is not None and source.bytes_read + 2 * size + source.vocabulary_bytes > self.max_bytes:
+        if self.max_bytes is not None and source.bytes_read + 2 * size + tokenizer_bytes(source) > self.max_bytes:
             return False
         if self.thorough:
             return size <= self.limits.whole_thorough
@@ -124,7 +127,7 @@ class Allowance:
         if most is None or arch is None:
             return most
         item = max((t.dtype.bits // 8 for t in source.tensors.values()), default=1)
-        return max(0, most - source.vocabulary_bytes - item * arch.width * (3 * N_TOKENS + 2 * arch.n_layers + 1))
+        return max(0, most - tokenizer_bytes(source) - item * arch.width * (3 * N_TOKENS + 2 * arch.n_layers + 1))
 
 
 def plan_sample(a: WeightSource, b: WeightSource, allowed: Allowance) -> Plan | None:
@@ -153,6 +156,12 @@ def plan_sample(a: WeightSource, b: WeightSource, allowed: Allowance) -> Plan | 
         return None
     n_a, n_b = (hidden(s, kinds, p.layers[0]) for s, p in ((a, few), (b, many)))
     return Plan(kinds, few, many) if findable(few.n_units, n_a, many.n_units, n_b) >= min(_FEWEST, n_a) else None
+
+
+def tokenizer_bytes(source: WeightSource) -> int:
+    """What reading the strings of a model's tokens costs; 0 where they are not read."""
+    size = source.vocabulary_bytes
+    return 0 if _is_remote(source) and size > REMOTE_TOKENIZER else size
 
 
 def findable(few: int, n_a: int, many: int, n_b: int) -> float:

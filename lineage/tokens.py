@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lineage.body import MOST_TOKENS, Body
-from lineage.budget import N_TOKENS, pick_lookups
+from lineage.budget import N_TOKENS, pick_lookups, tokenizer_bytes
 from lineage.plan import RowKey
 from stats.arrays import Float64Array, IntVector
 from stats.result import Skipped
@@ -52,7 +52,7 @@ def shared_rows(a: Body, b: Body) -> Shared:
     """
     sizes = a.n_tokens, b.n_tokens
     plain = np.arange(min(*sizes, MOST_TOKENS))
-    if not all(m.source.vocabulary_bytes for m in (a, b)):
+    if not all(tokenizer_bytes(m.source) for m in (a, b)):
         return Shared(plain, plain, whole=_is_whole(plain.size, sizes))
     skipped = tuple(
         Skipped(

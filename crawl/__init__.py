@@ -32,5 +32,6 @@ from crawl.stores import ByteStore as ByteStore
 from crawl.stores import CountingStore as CountingStore
 from crawl.views import Pick as Pick
 from crawl.views import View as View
+from crawl.vocabulary import Vocabulary as Vocabulary
 from crawl.walk import find_models as find_models
 from crawl.walk import sets_in as sets_in

@@ -18,6 +18,7 @@ from crawl.errors import UnsupportedDtypeError
 from crawl.gather import checked_index, checked_slice, gather
 from crawl.roles import Architecture, Mapped, map_roles
 from crawl.stores import ByteStore, CountingStore, HeadCache
+from crawl.vocabulary import LARGEST, Vocabulary, read_vocabulary, vocabulary_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -66,6 +67,17 @@ class WeightSource:
     def card(self) -> ModelCard:
         """What the model claims about itself."""
         return add_readme(self._config, self._store, self._prefix)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The strings behind the rows of the embedding, where a tokenizer lists them; read when first asked for."""
+        return read_vocabulary(self._store, self._prefix)
+
+    @property
+    def vocabulary_bytes(self) -> int:
+        """What reading the vocabulary costs; 0 where there is none, or none that would be read."""
+        _, size = vocabulary_file(self._store, self._prefix)
+        return size if size <= LARGEST else 0
 
     @cached_property
     def _config(self) -> ModelCard:

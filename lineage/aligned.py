@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from crawl.casts import SIGNIFICANT_BITS
-from lineage.aligning import Alignment, LayerMap, Scales, by_head
+from lineage.aligning import Alignment, LayerMap, by_head
 from lineage.body import Body, Layer
+from lineage.scales import Scales
 from lineage.streams import turned
+from lineage.tokens import Shared
 from stats.arrays import Float64Array
 from stats.distance import PairSums, pair_sums
 
@@ -37,7 +39,7 @@ class Agreement:
     complete: bool
 
 
-def agreement_after(a: Body, b: Body, found: Alignment, dtype: str) -> Agreement:
+def agreement_after(a: Body, b: Body, found: Alignment, shared: Shared, dtype: str) -> Agreement:
     """Compare every paired layer after undoing the mapping.
 
     Parameters
@@ -45,6 +47,8 @@ def agreement_after(a: Body, b: Body, found: Alignment, dtype: str) -> Agreement
     a, b : Body
     found : Alignment
         The mapping from b to a.
+    shared : Shared
+        The tokens both have.
     dtype : str
         Stored number format of the coarser of the two.
 
@@ -54,7 +58,7 @@ def agreement_after(a: Body, b: Body, found: Alignment, dtype: str) -> Agreement
         Elements of units that found no partner are left out.
     """
     by_role: dict[str, PairSums] = {}
-    complete = len(found.matched) == len(found.layers) == a.architecture.n_layers
+    complete = len(found.matched) == len(found.layers) == a.architecture.n_layers and shared.whole
     for m in found.matched:
         base, other = a.layer(m.a or 0), turned(b.layer(m.b), found.residual)
         kinds = set()
@@ -63,7 +67,7 @@ def agreement_after(a: Body, b: Body, found: Alignment, dtype: str) -> Agreement
             kinds.add(kind)
         whole = m.units is not None and m.units.a.size == m.units.n_a == m.units.n_b
         complete = complete and whole and kinds >= _matrices(base) | _matrices(other)
-    for kind, x, y in _tables(a, b, found):
+    for kind, x, y in _tables(a, b, found, shared):
         complete = complete and x.shape == y.shape
         if x.shape == y.shape:
             by_role[kind] = pair_sums(x, y)
@@ -97,11 +101,11 @@ def _matrices(layer: Layer) -> set[str]:
     return set(layer.reads) | set(layer.writes)
 
 
-def _tables(a: Body, b: Body, found: Alignment) -> Iterator[tuple[str, Float64Array, Float64Array]]:
+def _tables(a: Body, b: Body, found: Alignment, shared: Shared) -> Iterator[tuple[str, Float64Array, Float64Array]]:
     """Tables of tokens and positions in one residual basis, the head with the final gain folded in."""
     turn = found.residual.turn
     for kind in ("embed", "embed.position", "unembed"):
-        x, y = a.table(kind), b.table(kind)
+        x, y = a.table(kind, shared.a), b.table(kind, shared.b)
         if x is None or y is None:
             if a.has(kind) or b.has(kind):
                 yield kind, np.zeros((0, 1)), np.zeros((1, 0))  # one side alone, or not finite: nothing equals it
@@ -115,7 +119,7 @@ def paired(base: Layer, other: Layer, m: LayerMap) -> Iterator[tuple[str, Float6
     if m.units is not None:
         for kind in ("mlp.gate", "mlp.up", "mlp.down"):
             if kind in left and kind in right and left[kind].shape[1] == right[kind].shape[1]:
-                yield kind, left[kind][m.units.a], _unscaled(right[kind][m.units.b], m.mlp, kind)
+                yield kind, left[kind][m.units.a], unscaled(right[kind][m.units.b], m.mlp, kind)
     yield from _attention(left, right, m)
 
 
@@ -128,7 +132,7 @@ def _attention(
             continue
         if m.kv is not None:
             y = y[by_head(x.shape[0], m.kv)]
-        yield kind, x, _unscaled(y, m.values, kind)
+        yield kind, x, unscaled(y, m.values, kind)
     for kind in ("attn.q", "attn.o"):
         x, y = left.get(kind), right.get(kind)
         if x is None or y is None or x.shape != y.shape:
@@ -141,7 +145,7 @@ def _attention(
         yield kind, x, y
 
 
-def _unscaled(rows: Float64Array, scales: Scales | None, kind: str) -> Float64Array:
+def unscaled(rows: Float64Array, scales: Scales | None, kind: str) -> Float64Array:
     """Rows with their free scale undone; what a unit writes was scaled by the inverse."""
     if scales is None or kind not in {"mlp.up", "mlp.down", "attn.v"}:
         return rows

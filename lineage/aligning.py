@@ -9,7 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lineage.body import Body, Layer
+from lineage.inner import inner_rotation, inner_table
+from lineage.scales import Scales, norm_ratios, ratios
 from lineage.streams import Residual, centred, mean_cosine, relabelling, residual_readings, turned
+from lineage.tokens import Shared
 from stats.arrays import Float64Array, IntVector
 from stats.matching import Matching, agreement, cosines, mutual_matches
 
@@ -19,58 +22,11 @@ _SAMPLE = 128
 MIN_AGREEMENT = 0.2
 """Share of units whose two views must name one partner before two layers are called the same. Strangers: below 0.05."""
 
-_LOG_SPREAD = 0.1
-"""Spread of the logarithms of scales above which they may be a rescaling: rounding and light training stay below."""
-
-_NEGATIVE = 0.02
-"""Share of negative scales above which signs are called flipped."""
-
 _SAME_HEAD = 0.3
 """Cosine of all keys of a head below which no head of the other model is called the same."""
 
-_FEW = 8
-"""Units below which nothing is said of scales and signs."""
-
-_PLAINER = 0.05
+PLAINER = 0.05
 """A plainer reading of the residual stream is kept while it loses at most this much agreement."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scales:
-    """Sizes of units of b over their partners in a, on the side that reads and on the side that writes.
-
-    Attributes
-    ----------
-    read : (m,) float64
-        Signed least-squares factors; 0 where the rows hardly agree.
-    written : (m,) float64
-        Ratios of norms, positive.
-    """
-
-    read: Float64Array
-    written: Float64Array
-
-    @property
-    def is_rescaled(self) -> bool:
-        """Whether reading was scaled up where writing was scaled down: training does not trade one for the other."""
-        kept = (self.read != 0.0) & (self.written > 0.0)
-        if np.count_nonzero(kept) < _FEW:
-            return False
-        x, y = np.log(np.abs(self.read[kept])), np.log(self.written[kept])
-        spread = float(np.std(x)) * float(np.std(y))
-        return bool(np.std(x) > _LOG_SPREAD and np.mean((x - x.mean()) * (y - y.mean())) < -0.5 * spread)
-
-    @property
-    def is_flipped(self) -> bool:
-        """Whether some units had their sign changed."""
-        kept = self.read[self.read != 0.0]
-        return bool(kept.size >= _FEW and np.mean(kept < 0.0) > _NEGATIVE)
-
-    @property
-    def undone(self) -> Float64Array:
-        """(m,) factor to divide by: the scale where one was applied, its sign where signs were, else 1."""
-        whole = np.where(self.read == 0.0, 1.0, self.read)
-        return whole if self.is_rescaled else np.sign(whole) if self.is_flipped else np.ones_like(whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +60,39 @@ class LayerMap:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """The whole mapping from b to a."""
+    """The mapping from b to a.
+
+    Attributes
+    ----------
+    residual : Residual
+    layers : tuple of LayerMap
+        Of each layer of b that was looked at.
+    table : (n, m) float64
+        Agreement of layers of a with layers of b.
+    sampled : (n, m) float64
+        Units that can agree.
+    rows : tuple of int
+        The layers of a.
+    same_depth : bool
+        Whether both have equally many layers, so that every layer has its place.
+    whole : bool
+        Whether all of both models was read.
+    inner : bool
+        Whether units were told by inner products inside their own model.
+    """
 
     residual: Residual
     layers: tuple[LayerMap, ...]
     table: Float64Array
     sampled: Float64Array
+    rows: tuple[int, ...]
+    same_depth: bool
+    whole: bool = True
+    inner: bool = False
+
+    def covers(self, n_a: int, n_b: int) -> bool:
+        """Whether every layer of both was looked at, so that their order tells the kind of a reshaping."""
+        return len(self.rows) == n_a and len(self.layers) == n_b
 
     @property
     def matched(self) -> tuple[LayerMap, ...]:
@@ -117,12 +100,14 @@ class Alignment:
         return tuple(m for m in self.layers if m.a is not None)
 
 
-def align(a: Body, b: Body) -> Alignment:
+def align(a: Body, b: Body, shared: Shared) -> Alignment:
     """Find the mapping of two models, reading both layer by layer.
 
     Parameters
     ----------
     a, b : Body
+    shared : Shared
+        The tokens both have.
 
     Returns
     -------
@@ -133,29 +118,50 @@ def align(a: Body, b: Body) -> Alignment:
     Layers first: a layer of b belongs to the layer of a for which most hidden units are paired alike by two of their
     views (gate and up; up and down without a gate). This is tried with the residual stream as it is, with its dimensions
     paired one by one, and with a rotation, each fitted to the embeddings of tokens at one id; the plainest reading that
-    agrees best is kept. Then units and heads of each pair of layers.
+    agrees best is kept. Where none brings agreement, units are told by inner products inside their own model, which need
+    neither, and the rotation is fitted to the units so paired. Then units and heads of each pair of layers.
     Cost: O(layers_a layers_b sample h d) a reading, and O(d^3) once.
     """
     layers_a = [a.layer(i) for i in range(a.architecture.n_layers)]
     layers_b = [b.layer(i) for i in range(b.architecture.n_layers)]
     sampled = np.array([[_sampled(x, y) for y in layers_b] for x in layers_a])
     best: tuple[float, Residual, Float64Array] | None = None
-    for residual in residual_readings(a, b):
+    for residual in residual_readings(a, b, shared):
         moved = [turned(y, residual) for y in layers_b]
         table = np.array([[layer_agreement(x, y) for y in moved] for x in layers_a])
         seen = float(table.max(axis=0).mean())
-        if best is None or seen > best[0] + _PLAINER:
+        if best is None or seen > best[0] + PLAINER:
             best = (seen, residual, table)
-        if seen > 1.0 - _PLAINER:
+        if seen > 1.0 - PLAINER:
             break
     assert best is not None  # noqa: S101 - there is always the reading as it is
-    _, residual, table = best
-    maps = [_layer_map(layers_a, turned(y, residual), table[:, j], (a, b)) for j, y in enumerate(layers_b)]
+    seen, residual, table = best
+    rows = tuple(x.index for x in layers_a)
+    if seen < MIN_AGREEMENT:
+        inner = inner_table(layers_a, layers_b, _SAMPLE)
+        if inner.max(axis=0).mean() >= MIN_AGREEMENT:
+            residual = inner_rotation(layers_a, layers_b, inner, MIN_AGREEMENT)
+            residual, maps = _maps(residual, layers_a, layers_b, inner, (a, b))
+            return Alignment(residual, maps, inner, sampled, rows, same_depth=len(rows) == len(maps), inner=True)
+    residual, maps = _maps(residual, layers_a, layers_b, table, (a, b))
+    return Alignment(residual, maps, table, sampled, rows, same_depth=len(rows) == len(maps))
+
+
+def _maps(
+    residual: Residual,
+    layers_a: Sequence[Layer],
+    layers_b: Sequence[Layer],
+    table: Float64Array,
+    models: tuple[Body, Body],
+) -> tuple[Residual, tuple[LayerMap, ...]]:
+    """The maps of all layers of b, and the residual stream, relabelled where a relabelling does as well as a rotation."""
+
+    def of(way: Residual) -> tuple[LayerMap, ...]:
+        return tuple(_layer_map(layers_a, turned(y, way), table[:, j], models) for j, y in enumerate(layers_b))
+
+    maps = of(residual)
     plainer = _plainer(residual, maps, layers_a, layers_b) if residual.kind == "rotation" else None
-    if plainer is not None:
-        residual = plainer
-        maps = [_layer_map(layers_a, turned(y, residual), table[:, j], (a, b)) for j, y in enumerate(layers_b)]
-    return Alignment(residual, tuple(maps), table, sampled)
+    return (residual, maps) if plainer is None else (plainer, of(plainer))
 
 
 def _plainer(
@@ -166,7 +172,7 @@ def _plainer(
     for m in maps:
         if m.a is None or m.units is None:
             continue
-        for x, y, _ in _paired_views(layers_a[m.a], layers_b[m.b]):
+        for x, y, _ in paired_views(layers_a[m.a], layers_b[m.b]):
             rows.append((x[m.units.a], y[m.units.b]))
     if not rows:
         return None
@@ -174,18 +180,18 @@ def _plainer(
     turn = relabelling(x, y)
     if turn is None or residual.turn is None:
         return None
-    if mean_cosine(x, y @ turn) < mean_cosine(x, y @ residual.turn) - _PLAINER:
+    if mean_cosine(x, y @ turn) < mean_cosine(x, y @ residual.turn) - PLAINER:
         return None
     return Residual("permutation", turn, mean_cosine(x, y @ turn))
 
 
 def layer_agreement(a: Layer, b: Layer) -> float:
     """Share of sampled hidden units of a that two of their views pair with one unit of b."""
-    views = _paired_views(a, b)
+    views = paired_views(a, b)
     if len(views) < 2:
         return 0.0
     step = max(1, a.n_hidden // _SAMPLE)
-    scores = [_scores(x[::step], y, signed=signed) for x, y, signed in views[:2]]
+    scores = [view_scores(x[::step], y, signed=signed) for x, y, signed in views[:2]]
     return float(agreement(*scores) / min(scores[0].shape))
 
 
@@ -198,9 +204,9 @@ def _sampled(a: Layer, b: Layer) -> float:
 def unit_scores(a: Layer, b: Layer) -> Float64Array:
     """Sum over views of the cosines between all hidden units of two layers."""
     total = np.zeros((a.n_hidden, b.n_hidden))
-    for x, y, signed in _paired_views(a, b):
-        total += _scores(x, y, signed=signed)
-    return total / max(1, len(_paired_views(a, b)))
+    for x, y, signed in paired_views(a, b):
+        total += view_scores(x, y, signed=signed)
+    return total / max(1, len(paired_views(a, b)))
 
 
 def _layer_map(layers: Sequence[Layer], layer: Layer, scores: Float64Array, models: tuple[Body, Body]) -> LayerMap:
@@ -240,8 +246,8 @@ def _mlp_scales(a: Layer, b: Layer, units: Matching) -> Scales | None:
     """Scales of the paired hidden units of a gated MLP."""
     if "mlp.gate" not in a.reads or not all("mlp.up" in x.reads and "mlp.down" in x.writes for x in (a, b)):
         return None
-    read = _ratios(a.reads["mlp.up"][units.a], b.reads["mlp.up"][units.b])
-    return Scales(read, _norm_ratios(a.writes["mlp.down"][units.a], b.writes["mlp.down"][units.b]))
+    read = ratios(a.reads["mlp.up"][units.a], b.reads["mlp.up"][units.b])
+    return Scales(read, norm_ratios(a.writes["mlp.down"][units.a], b.writes["mlp.down"][units.b]))
 
 
 def _value_scales(a: Layer, b: Layer, kv: IntVector | None) -> Scales | None:
@@ -251,7 +257,7 @@ def _value_scales(a: Layer, b: Layer, kv: IntVector | None) -> Scales | None:
     n, order = kv.size, by_head(a.reads["attn.v"].shape[0], kv)
     groups = [x.writes["attn.o"].reshape(n, -1, order.size // n, x.writes["attn.o"].shape[1]) for x in (a, b)]
     first, second = (np.moveaxis(g, 1, 2).reshape(order.size, -1) for g in groups)
-    return Scales(_ratios(a.reads["attn.v"], b.reads["attn.v"][order]), _norm_ratios(first, second[order]))
+    return Scales(ratios(a.reads["attn.v"], b.reads["attn.v"][order]), norm_ratios(first, second[order]))
 
 
 def by_head(n: int, kv: IntVector) -> IntVector:
@@ -259,21 +265,7 @@ def by_head(n: int, kv: IntVector) -> IntVector:
     return np.asarray((kv[:, None] * (n // kv.size) + np.arange(n // kv.size)).ravel())
 
 
-def _norm_ratios(x: Float64Array, y: Float64Array) -> Float64Array:
-    """Norms of the rows of y over those of x; 0 for zero rows."""
-    first, second = (np.sqrt(np.einsum("ij,ij->i", v, v)) for v in (x, y))
-    return np.asarray(np.where(first > 0.0, second / np.where(first > 0.0, first, 1.0), 0.0))
-
-
-def _ratios(x: Float64Array, y: Float64Array) -> Float64Array:
-    """Least-squares factor from each row of x to the row of y; 0 where the rows hardly agree."""
-    size = np.einsum("ij,ij->i", x, x)
-    inner = np.einsum("ij,ij->i", x, y)
-    cosine = inner / np.sqrt(np.maximum(size * np.einsum("ij,ij->i", y, y), 1e-300))
-    return np.asarray(np.where(np.abs(cosine) > 0.5, inner / np.maximum(size, 1e-300), 0.0))
-
-
-def _paired_views(a: Layer, b: Layer) -> list[tuple[Float64Array, Float64Array, bool]]:
+def paired_views(a: Layer, b: Layer) -> list[tuple[Float64Array, Float64Array, bool]]:
     """Views both layers have over one residual width, with whether their sign means something."""
     mine: Mapping[str, Float64Array] = dict(a.hidden_views)
     gated = "mlp.gate" in mine
@@ -284,6 +276,7 @@ def _paired_views(a: Layer, b: Layer) -> list[tuple[Float64Array, Float64Array, 
     ]
 
 
-def _scores(x: Float64Array, y: Float64Array, *, signed: bool) -> Float64Array:
+def view_scores(x: Float64Array, y: Float64Array, *, signed: bool) -> Float64Array:
+    """Cosines of all hidden units of two layers by one view."""
     found = cosines(centred(x), centred(y))
     return found if signed else np.abs(found)

@@ -6,14 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crawl import Architecture, Role, View, WeightSource
-from stats.arrays import Float64Array
-
-LOCAL_LIMIT = 16 << 20
-REMOTE_LIMIT = 8 << 20
-"""Stored bytes up to which a model is looked at closely without being asked to: a second of work, a few requests."""
-
-THOROUGH_LIMIT = 64 << 20
-"""The same where everything is read anyway: all layers are held at once, in float64, at eight bytes a parameter."""
+from stats.arrays import Float64Array, IntVector
 
 MOST_TOKENS = 4096
 """Embedding rows used to relate two residual streams: four times the width of a small model settles a rotation."""
@@ -62,16 +55,17 @@ class Layer:
 
 
 class Body:
-    """A model that may be read whole, layer by layer.
+    """A model that is looked at closely, layer by layer.
 
     Attributes
     ----------
+    source : WeightSource
     architecture : Architecture
     id : str
     """
 
     def __init__(self, source: WeightSource, architecture: Architecture) -> None:
-        self._source = source
+        self.source = source
         self.architecture = architecture
         self.id = source.ref.id
         self._kept: dict[int, Layer] = {}
@@ -92,56 +86,69 @@ class Body:
             {k: np.ascontiguousarray(v.T) for k, v in writes.items() if v is not None},
         )
 
-    def embedding(self) -> Float64Array | None:
-        """The first rows of the embedding, or None."""
-        view = self._source.views.get(Role("embed"))
-        if view is None or len(view.shape) != 2:
-            return None
-        rows = np.asarray(self._source.view_rows(view, np.arange(min(view.shape[0], MOST_TOKENS))), dtype=np.float64)
-        return rows if np.isfinite(np.sum(rows * rows)) else None
+    def embedding(self, rows: IntVector) -> Float64Array | None:
+        """Some rows of the embedding, or None."""
+        return self._table_rows(self.source.views.get(Role("embed")), rows)
 
-    def table(self, kind: str) -> Float64Array | None:
-        """The first rows of a table of tokens or positions; of the head, tied or not, with the final gain folded in."""
+    def table(self, kind: str, tokens: IntVector) -> Float64Array | None:
+        """Rows of the tokens asked for, of the embedding or the head; the first rows of a table of positions.
+
+        The head, tied or not, has the final gain folded in.
+        """
         tied = kind == "unembed" and self.architecture.tied_head
-        view = self._source.views.get(Role("embed" if tied else kind))
+        view = self.source.views.get(Role("embed" if tied else kind))
         if view is None or len(view.shape) != 2 or view.shape[1] != self.architecture.width:
             return None
-        rows = np.asarray(self._source.view_rows(view, np.arange(min(view.shape[0], MOST_TOKENS))), dtype=np.float64)
+        if kind == "embed.position":
+            tokens = np.arange(min(view.shape[0], MOST_TOKENS))
+        rows = self._table_rows(view, tokens[tokens < view.shape[0]])
         gain = self.gain(None, "norm.final") if kind == "unembed" else None
-        rows = rows if gain is None else rows * gain
-        return rows if np.isfinite(np.sum(rows * rows)) else None
+        rows = rows if gain is None or rows is None else rows * gain
+        return rows if rows is not None and np.isfinite(np.sum(rows * rows)) else None
+
+    def _table_rows(self, view: View | None, rows: IntVector) -> Float64Array | None:
+        if view is None or len(view.shape) != 2:
+            return None
+        values = np.asarray(self.source.view_rows(view, rows), dtype=np.float64)
+        return values if np.isfinite(np.sum(values * values)) else None
 
     def has(self, kind: str) -> bool:
         """Whether there is a table of this kind of its own."""
-        return Role(kind) in self._source.views
+        return Role(kind) in self.source.views
 
     @property
     def has_experts(self) -> bool:
         """Whether there are experts beyond the first, which no alignment compares."""
-        return any(role.expert for role in self._source.views)
+        return any(role.expert for role in self.source.views)
 
     def leftovers(self) -> dict[str, tuple[tuple[int, ...], float]]:
         """Shape and norm of every trained tensor of no role; no order of units and no rotation changes a norm."""
         found = {}
-        for name, reason in self._source.unmapped.items():
-            tensor = self._source.tensors[name]
+        for name, reason in self.source.unmapped.items():
+            tensor = self.source.tensors[name]
             if "buffer" not in reason and tensor.dtype.is_float:
-                values = np.asarray(self._source.read(tensor), dtype=np.float64)
+                values = np.asarray(self.source.read(tensor), dtype=np.float64)
                 found[name] = (tensor.shape, float(np.sqrt(np.sum(values * values))))
         return found
 
     @property
     def vocabulary(self) -> int | None:
         """Rows of the embedding; None where it has none."""
-        view = self._source.views.get(Role("embed"))
+        view = self.source.views.get(Role("embed"))
         return None if view is None else view.shape[0]
+
+    @property
+    def n_tokens(self) -> int:
+        """Rows of the embedding, else of the head; 0 without either."""
+        views = [self.source.views.get(Role(kind)) for kind in ("embed", "unembed")]
+        return next((v.shape[0] for v in views if v is not None), 0)
 
     def gain(self, layer: int | None, kind: str | None) -> Float64Array | None:
         """A norm gain over the residual stream, or None where there is none that is finite."""
-        view = self._source.views.get(Role(kind, layer)) if kind else None
+        view = self.source.views.get(Role(kind, layer)) if kind else None
         if view is None or view.shape != (self.architecture.width,):
             return None
-        values = np.asarray(self._source.view_vector(view), dtype=np.float64)
+        values = np.asarray(self.source.view_vector(view), dtype=np.float64)
         return values if np.isfinite(values).all() else None
 
     def _matrix(self, kind: str, layer: int, *, norm: str | None) -> Float64Array | None:
@@ -159,7 +166,7 @@ class Body:
         """A matrix [out, in], its tensor read in one piece; views of one fused tensor follow each other."""
         tensor = view.tensor
         if self._last is None or self._last[0] != tensor.name:
-            stored = np.asarray(self._source.read(tensor), dtype=np.float64)
+            stored = np.asarray(self.source.read(tensor), dtype=np.float64)
             self._last = tensor.name, stored.reshape(-1, view.stored_columns)
         n_out, n_in = view.shape
         outputs = view.pick.stored(np.arange(n_out))
@@ -168,30 +175,5 @@ class Body:
         return np.ascontiguousarray(self._last[1][view.base + outputs][:, :n_in])
 
     def _view(self, kind: str, layer: int) -> View | None:
-        dense = self._source.views.get(Role(kind, layer))
-        return dense if dense is not None else self._source.views.get(Role(kind, layer, 0))
-
-
-def may_read_whole(source: WeightSource, *, thorough: bool = False, max_bytes: int | None = None) -> bool:
-    """Whether a closer reading is affordable: small models always, larger ones with `thorough`, within `max_bytes`."""
-    size = _size(source)
-    if max_bytes is not None and source.bytes_read + 2 * size > max_bytes:
-        return False
-    if thorough:
-        return size <= THOROUGH_LIMIT
-    return size <= (REMOTE_LIMIT if source.ref.scheme == "hub" else LOCAL_LIMIT)
-
-
-def _size(source: WeightSource) -> int:
-    return sum(len(t.span) for t in source.tensors.values())
-
-
-def bodies(
-    a: WeightSource, b: WeightSource, *, thorough: bool = False, max_bytes: int | None = None
-) -> tuple[Body, Body] | None:
-    """Both models for a closer reading, or None when an architecture is unknown or a model is too large."""
-    if a.architecture is None or b.architecture is None:
-        return None
-    if not all(may_read_whole(s, thorough=thorough, max_bytes=max_bytes) for s in (a, b)):
-        return None
-    return Body(a, a.architecture), Body(b, b.architecture)
+        dense = self.source.views.get(Role(kind, layer))
+        return dense if dense is not None else self.source.views.get(Role(kind, layer, 0))

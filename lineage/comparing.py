@@ -10,7 +10,8 @@ import numpy as np
 
 from crawl import ModelRef, OpenOptions, WeightSource, open_model
 from lineage.align import residual_obstacle
-from lineage.body import bodies
+from lineage.body import Body
+from lineage.budget import LIMITS, Allowance, Limits, plan_sample
 from lineage.change import is_wider, measure_change
 from lineage.detect import detectable_similarity, not_covered
 from lineage.documents import (
@@ -61,7 +62,9 @@ class CompareOptions:
     published : bool
         Whether the published statistics are added, beside the verdict.
     thorough : bool
-        Read everything both models share as well, and let larger models be looked at closely.
+        Read everything both models share as well, and look closely at larger models, or at every layer of them.
+    limits : Limits
+        What a closer look may read.
     """
 
     alpha: float = 1e-6
@@ -72,6 +75,7 @@ class CompareOptions:
     open_options: OpenOptions | None = field(default=None, compare=False)
     published: bool = False
     thorough: bool = False
+    limits: Limits = LIMITS
 
     @property
     def level(self) -> float:
@@ -239,13 +243,19 @@ def look_closely(
     evidence: Evidence,
 ) -> Look | None:
     """A closer look at two opened models, or None when it is not affordable or an architecture is unknown."""
-    pair = bodies(source_a, source_b, thorough=options.thorough, max_bytes=options.max_bytes)
-    if pair is None:
+    if source_a.architecture is None or source_b.architecture is None:
         return None
+    allowed = Allowance(options.thorough, options.max_bytes, options.limits)
+    plan = None
+    if not (allowed.whole(source_a) and allowed.whole(source_b)):
+        plan = plan_sample(source_a, source_b, allowed)
+        if plan is None:
+            return None
+    pair = Body(source_a, source_a.architecture), Body(source_b, source_b.architecture)
     related = evidence.log_pvalue <= math.log(options.level)
     coarser = b.dtype if is_wider(a.dtype, b.dtype) else a.dtype
     labelled = residual_obstacle(a, b) is None
-    return look(*pair, dtype=coarser, key=options.row_key, related=related, labelled=labelled)
+    return look(*pair, dtype=coarser, key=options.row_key, related=related, labelled=labelled, plan=plan)
 
 
 def identity_of(a: str | ModelRef, b: str | ModelRef, options: CompareOptions) -> Callable[[], bool | None]:
@@ -295,7 +305,7 @@ def _document(
         "floor_log10_p": log10(evidence.log_floor),
         "exactness": "calibrated" if resembles else "exact" if evidence.is_testable else "heuristic",
         "detectable_similarity": judged.detectable,
-        "not_covered": not_covered(judged.verdict, looked=seen is not None),
+        "not_covered": not_covered(judged.verdict, looked=None if seen is None else seen.alignment.whole),
         "relation": None if relation is None else relation_entry(relation),
         "direction": direction_entry(relation),
         "disguise": None if seen is None or relation is None else disguise_entry(seen.transforms, seen.agreement),
@@ -303,6 +313,6 @@ def _document(
             seen.layers if seen is not None and relation is not None else evidence.layers, options.alpha
         ),
         "tests": [result_entry(r) for r in results],
-        "skipped": [skipped_entry(s) for s in evidence.skipped],
+        "skipped": [skipped_entry(s) for s in (*evidence.skipped, *(seen.skipped if seen is not None else ()))],
         "thorough": None,
     }

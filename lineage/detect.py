@@ -22,13 +22,25 @@ _COVERED = (
 """What the default ladder cannot see, printed with every non-finding."""
 
 
-def not_covered(verdict: str, *, looked: bool) -> list[str]:
-    """What an answer leaves open; a closer look reads everything and sees through rewrites of everything."""
+_SAMPLED = "a rewrite of everything in a model that also has other tokens, or in layers that were not sampled"
+
+
+def not_covered(verdict: str, *, looked: bool | None) -> list[str]:
+    """What an answer leaves open; a closer look that reads everything sees through rewrites of everything.
+
+    Parameters
+    ----------
+    verdict : str
+    looked : bool or None
+        Whether a closer look read both models whole; None where none was made.
+    """
     if verdict == "identical":
         return []
     if verdict in {"related", "resembles"}:
-        return list(_COVERED[:2]) if not looked else [_COVERED[1]]
-    return [*([] if looked else [_REWRITES]), *(_COVERED[1:2] if looked else _COVERED)]
+        return [_COVERED[1]] if looked else list(_COVERED[:2])
+    if looked:
+        return [_COVERED[1]]
+    return [_REWRITES if looked is None else _SAMPLED, *_COVERED]
 
 
 def detectable_similarity(a: Signature, b: Signature, evidence: Evidence, level: float, seed: int) -> float | None:

@@ -30,7 +30,8 @@ def transforms(a: Body, b: Body, found: Alignment) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        Of the contract's list; empty when the mapping is the identity.
+        Of the contract's list; empty when the mapping is the identity. A sample shows neither heads, nor experts, nor the
+        scales of values.
     """
     maps = found.matched
     names = {_RESIDUAL[found.residual.kind]} if found.residual.kind in _RESIDUAL and maps else set()
@@ -45,7 +46,7 @@ def transforms(a: Body, b: Body, found: Alignment) -> tuple[str, ...]:
         names.add("sign")
     if maps and _is_folded(a, b, maps):
         names.add("gain-folding")
-    if any(_experts_moved(a, b, m, found) for m in maps):
+    if found.whole and any(_experts_moved(a, b, m, found) for m in maps):
         names.add("expert-permutation")
     return tuple(sorted(names))
 

@@ -1,28 +1,28 @@
 """The closer look: what was done to a model, which layer became which, and what a rewrite of everything still shows.
 
-Made when the ladder found nothing, or found a relation that is not plain. Reads both models whole, layer by layer.
+Made when the ladder found nothing, or found a relation that is not plain. Small models are read whole, of larger ones a
+sample of bounded size.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lineage.aligned import Agreement, agreement_after
 from lineage.aligning import MIN_AGREEMENT, Alignment, align
-from lineage.body import Body, Layer
+from lineage.body import Body
+from lineage.budget import Plan
 from lineage.disguise import transforms
 from lineage.finding import LayerFinding
-from lineage.plan import N_UNITS, RowKey, pick_run
+from lineage.layertests import log_evidence
+from lineage.plan import RowKey
 from lineage.retention import retention_ratio
+from lineage.sampling import align_samples
 from lineage.splitting import split_rows
+from lineage.tokens import shared_rows, shared_tokens
 from stats.arrays import Float64Array
-from stats.axes import Axis
-from stats.ordering import LOG_GATE_DISCOUNT, is_sorted_pair
-from stats.result import TestResult
-from stats.tails import log_mean_exp
-from stats.units import UnitFeatures, unit_tests
+from stats.result import Skipped, TestResult
 
 MARGIN = 3.0
 """A resemblance must be this many times its largest control, and `_MIN_UNITS` units above it."""
@@ -63,6 +63,8 @@ class Look:
         Whether the embeddings have one number of rows.
     tests : tuple of TestResult
         Exact tests only a closer look can afford: the split test of every pair of layers, averaged.
+    skipped : tuple of Skipped
+        What could not be read, and why.
     """
 
     alignment: Alignment
@@ -74,10 +76,11 @@ class Look:
     retention: float | None
     same_vocabulary: bool
     tests: tuple[TestResult, ...]
+    skipped: tuple[Skipped, ...] = ()
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def look(a: Body, b: Body, *, dtype: str, key: RowKey, related: bool, labelled: bool) -> Look:
+def look(a: Body, b: Body, *, dtype: str, key: RowKey, related: bool, labelled: bool, plan: Plan | None = None) -> Look:
     """Look closely at two models of known architecture.
 
     Parameters
@@ -91,6 +94,8 @@ def look(a: Body, b: Body, *, dtype: str, key: RowKey, related: bool, labelled: 
         Whether a valid test has rejected: only then, or when they resemble each other, is it asked what they share.
     labelled : bool
         Whether the residual dimensions of both carry labels that can be tested.
+    plan : Plan, optional
+        What is read of models too large to be read whole.
 
     Returns
     -------
@@ -98,21 +103,44 @@ def look(a: Body, b: Body, *, dtype: str, key: RowKey, related: bool, labelled: 
 
     Notes
     -----
-    Nothing here is an exact test but the p-values of layers. Cost: see `lineage.aligning.align`.
+    Nothing here is an exact test but the p-values of layers and `tests`. Cost: see `lineage.aligning.align` and
+    `lineage.sampling.align_samples`.
     """
-    found = align(a, b)
+    if plan is not None:
+        return _look_at_samples(a, b, plan, dtype, key)
+    shared = shared_rows(a, b)
+    found = align(a, b, shared)
     resemblance = _resemblance(found)
     resembles = _resembles(found, resemblance)
     return Look(
         alignment=found,
         transforms=transforms(a, b, found),
-        agreement=agreement_after(a, b, found, dtype),
+        agreement=agreement_after(a, b, found, shared, dtype),
         layers=_layers(a, b, found, key),
         resemblance=resemblance,
-        resembles=bool(resembles),
+        resembles=resembles,
         retention=retention_ratio(a, b, found) if related or resembles else None,
         same_vocabulary=a.vocabulary == b.vocabulary,
         tests=split_rows(a, b, key) if labelled else (),
+        skipped=shared.skipped,
+    )
+
+
+def _look_at_samples(a: Body, b: Body, plan: Plan, dtype: str, key: RowKey) -> Look:
+    shared = shared_rows(a, b)
+    seen = align_samples(a, b, plan, shared_tokens(a, b, shared, key), dtype=dtype, key=key)
+    resemblance = _resemblance(seen.alignment)
+    return Look(
+        alignment=seen.alignment,
+        transforms=transforms(a, b, seen.alignment),
+        agreement=seen.agreement,
+        layers=seen.layers,
+        resemblance=resemblance,
+        resembles=_resembles(seen.alignment, resemblance),
+        retention=None,
+        same_vocabulary=a.vocabulary == b.vocabulary,
+        tests=(),
+        skipped=shared.skipped,
     )
 
 
@@ -120,7 +148,7 @@ def _controls(found: Alignment) -> Float64Array:
     """Agreement of every pair of layers but those the map names."""
     free = np.ones_like(found.table, dtype=np.bool_)
     for j, m in enumerate(found.layers):
-        best = int(found.table[:, j].argmax()) if m.a is None else m.a
+        best = int(found.table[:, j].argmax()) if m.a is None else found.rows.index(m.a)
         free[best, j] = False
     return np.asarray(found.table[free])
 
@@ -139,6 +167,18 @@ def _resembles(found: Alignment, resemblance: TestResult) -> bool:
     )
 
 
+def _in_places(found: Alignment) -> list[float]:
+    """Mean agreement of the layers of b with those in their places, then with those one, two, ... places further on.
+
+    Empty where depths differ, or a place was not looked at: there is none to name beforehand.
+    """
+    rows = {layer: i for i, layer in enumerate(found.rows)}
+    if not found.same_depth or not found.layers or any(m.b not in rows for m in found.layers):
+        return []
+    places, columns = np.array([rows[m.b] for m in found.layers]), np.arange(len(found.layers))
+    return [float(np.mean(found.table[(places + k) % len(rows), columns])) for k in range(len(rows))]
+
+
 def _resemblance(found: Alignment) -> TestResult:
     """The agreement of the best layers; its rank is that of "every layer in its place" among the same map shifted.
 
@@ -147,10 +187,7 @@ def _resemblance(found: Alignment) -> TestResult:
     """
     controls = _controls(found)
     best = float(np.mean(found.table.max(axis=0))) if found.table.size else 0.0
-    depth = found.table.shape[0]
-    square = found.table.shape[0] == found.table.shape[1]
-    shifts = [float(np.mean(np.diagonal(np.roll(found.table, k, axis=0)))) for k in range(1, depth)] if square else []
-    in_place = float(np.mean(np.diagonal(found.table))) if square else 0.0
+    in_place, *shifts = _in_places(found) or [0.0]
     rank = 1 + sum(s >= in_place for s in shifts)
     spread = float(np.std(controls)) if controls.size else 0.0
     return TestResult(
@@ -163,10 +200,19 @@ def _resemblance(found: Alignment) -> TestResult:
         log_evalue=None,
         exactness="calibrated",
         label_group="none",
-        scope=f"hidden units of {found.table.shape[1]} layers, residual stream read as {found.residual.kind}",
+        scope=_scope(found),
         controls=len(shifts),
         z=(best - float(np.mean(controls))) / spread if spread > 0.0 else None,
     )
+
+
+def _scope(found: Alignment) -> str:
+    rows, columns = found.table.shape if found.table.ndim == 2 else (0, 0)
+    part = "" if found.whole else f", a sample of the units of {rows}"
+    told = (
+        "told by inner products inside each model" if found.inner else f"residual stream read as {found.residual.kind}"
+    )
+    return f"hidden units of {columns} layers{part}, {told}"
 
 
 def _layers(a: Body, b: Body, found: Alignment, key: RowKey) -> tuple[LayerFinding, ...]:
@@ -174,38 +220,5 @@ def _layers(a: Body, b: Body, found: Alignment, key: RowKey) -> tuple[LayerFindi
     entries = []
     for m in found.layers:
         similarity = m.units.similarity if m.units is not None else 0.0
-        entries.append(LayerFinding(m.a, m.b, _log_evalue(layers_a, b.layer(m.b), key), similarity))
+        entries.append(LayerFinding(m.a, m.b, log_evidence(layers_a, b.layer(m.b), key), similarity))
     return tuple(entries)
-
-
-def _log_evalue(layers: Sequence[Layer], layer: Layer, key: RowKey) -> float:
-    """Exact evidence of one layer of b: the mean over the layers of a of the e-value of their hidden units."""
-    found = []
-    for base in layers:
-        parts = _unit_features(base, layer, key)
-        if parts:
-            found += [r.log_evalue for r in unit_tests(parts, axis=Axis.HIDDEN, label_group="")]
-    values = np.array([e for e in found if e is not None])
-    return log_mean_exp(values) - LOG_GATE_DISCOUNT if values.size else 0.0
-
-
-def _unit_features(a: Layer, b: Layer, key: RowKey) -> list[UnitFeatures]:
-    if a.n_hidden != b.n_hidden or a.n_hidden < 2:
-        return []
-    units = pick_run("units", a.n_hidden, N_UNITS, key)
-    mine = dict(a.hidden_views)
-    gated = "mlp.gate" in mine
-    made = [
-        UnitFeatures(
-            np.ascontiguousarray(mine[kind][units].T),
-            np.ascontiguousarray(values[units].T),
-            signed=not (gated and kind != "mlp.gate"),
-        )
-        for kind, values in b.hidden_views
-        if kind in mine and mine[kind].shape[1] == values.shape[1]
-    ]
-    return [] if any(is_sorted_pair(_sizes(p.a), _sizes(p.b)) for p in made) else made
-
-
-def _sizes(rows: Float64Array) -> Float64Array:
-    return np.asarray(np.sqrt(np.sum(rows * rows, axis=0)))

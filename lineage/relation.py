@@ -86,7 +86,7 @@ class Relation:
         return self.kind != "shared-init"
 
 
-_READ_ONLY = 0.5
+READ_ONLY = 0.5
 """Nothing is known of the values that were not read."""
 
 EXACT: Mapping[str, Any] = {"population": "exact comparison, no population needed", "n": 0, "ece": 0.0}
@@ -116,8 +116,8 @@ def relate(a: Signature, b: Signature, *, differs: bool = False) -> Relation:
     if is_equal(a, b) and a.dtype == b.dtype and not differs:
         return Relation(
             "identical",
-            _READ_ONLY,
-            (("related", 1.0 - _READ_ONLY),),
+            READ_ONLY,
+            (("related", 1.0 - READ_ONLY),),
             ("identical",),
             details={"compared": "every value read; the rest was not read"},
             calibrated_on={"population": "none: what was not read may differ", "n": 0, "ece": None},

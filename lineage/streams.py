@@ -5,11 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from lineage.body import Body, Layer
-from stats.arrays import Float64Array
+from lineage.tokens import Shared
+from stats.arrays import Float64Array, IntVector
 from stats.matching import cosines, fitted_rotation, mutual_matches
 
 _MIN_PAIRED = 0.5
 """Share of residual dimensions that must find a partner by themselves before a relabelling is tried at all."""
+
+_BLOCK = 256
+"""Dimensions that look for their like at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class Residual:
     turn : (d, d) float64 or None
         Rows of b times this are in the basis of a; None for identity and unknown.
     cosine : float
-        Mean cosine of the tokens of both after turning.
+        Mean cosine of the tokens of both after turning; 0 where nothing was turned.
     """
 
     kind: str
@@ -31,14 +35,13 @@ class Residual:
     cosine: float
 
 
-def residual_readings(a: Body, b: Body) -> list[Residual]:
+def residual_readings(a: Body, b: Body, shared: Shared) -> list[Residual]:
     """How the residual stream of b may have become that of a, the plainest first."""
-    first, second = a.embedding(), b.embedding()
+    first, second = a.embedding(shared.a), b.embedding(shared.b)
     if first is None or second is None or first.shape[1] != second.shape[1]:
         same = a.architecture.width == b.architecture.width
         return [Residual("identity" if same else "unknown", None, 0.0)]
-    n = min(first.shape[0], second.shape[0])
-    first, second = centred(first[:n]), centred(second[:n])
+    first, second = centred(first), centred(second)
     found = [Residual("identity", None, mean_cosine(first, second))]
     relabelled = relabelling(first, second)
     if relabelled is not None:
@@ -58,6 +61,45 @@ def relabelling(first: Float64Array, second: Float64Array) -> Float64Array | Non
     turn = np.zeros((pairs.n_b, pairs.n_a))
     turn[columns, rows] = np.where(scores[rows, columns] < 0.0, -1.0, 1.0)
     return turn
+
+
+def pair_dimensions(first: Float64Array, second: Float64Array) -> tuple[IntVector, Float64Array] | None:
+    """Dimensions of two streams paired one by one, without a table of all of them.
+
+    Parameters
+    ----------
+    first, second : (t, d) float64
+        Embeddings of the same tokens.
+
+    Returns
+    -------
+    (d,) int64, (d,) float64, or None
+        For each dimension of b the one of a it becomes, and its sign; None when many find no partner.
+
+    Notes
+    -----
+    As `relabelling`. Memory of `_BLOCK` times d; cost O(t d^2).
+    """
+    x, y = centred(_scaled(first)).T, centred(_scaled(second)).T
+    n = x.shape[0]
+    best_b, best_a, top = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64), np.full(n, -1.0)
+    sign = np.zeros(n)
+    for start in range(0, n, _BLOCK):
+        scores = cosines(x[start : start + _BLOCK], y)
+        size = np.abs(scores)
+        found = size.argmax(axis=1)
+        best_b[start : start + _BLOCK] = found
+        sign[start : start + _BLOCK] = np.sign(scores[np.arange(found.size), found])
+        rows = size.argmax(axis=0)
+        higher = size[rows, np.arange(n)] > top
+        best_a[higher], top[higher] = start + rows[higher], size[rows[higher], np.flatnonzero(higher)]
+    mutual = np.flatnonzero(best_a[best_b] == np.arange(n))
+    if mutual.size < _MIN_PAIRED * n:
+        return None
+    order, signs = np.full(n, -1), np.ones(n)
+    order[best_b[mutual]], signs[best_b[mutual]] = mutual, np.where(sign[mutual] < 0.0, -1.0, 1.0)
+    order[order < 0] = np.setdiff1d(np.arange(n), mutual)
+    return order, signs
 
 
 def _scaled(tokens: Float64Array) -> Float64Array:

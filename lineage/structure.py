@@ -7,7 +7,7 @@ from typing import Any
 from lineage.change import measure_change
 from lineage.evidence import Evidence
 from lineage.looking import Look
-from lineage.relation import Relation, relate_change
+from lineage.relation import READ_ONLY, Relation, relate_change
 from lineage.signature import Signature
 from stats.distance import pair_sums
 
@@ -50,6 +50,10 @@ def relate_looked(a: Signature, b: Signature, evidence: Evidence, seen: Look) ->
         return _structural(kind, details)
     if not seen.transforms:
         return relate_change(change, details)
+    if seen.agreement.exactness is not None and not seen.alignment.whole:
+        details["compared"] = "units of the layers sampled, in their answers to probes; the rest was not read"
+        told = {"population": "none: what was not read may differ", "n": 0, "ece": None}
+        return Relation("identical", READ_ONLY, (("related", 1.0 - READ_ONLY),), ("identical",), (), details, told)
     if seen.agreement.exactness is not None and seen.agreement.complete:
         details["compared"] = "every matrix of every layer and every table; not biases, nor norms inside heads"
         told = {"population": "none: every matrix was compared, biases were not", "n": 0, "ece": None}
@@ -108,9 +112,12 @@ def _kind(a: Signature, b: Signature, evidence: Evidence, seen: Look) -> str | N
     order = [m.a for m in seen.alignment.layers if m.a is not None]
     if not order:
         return "partial-copy" if _shared_parts(evidence) and not _blocks_agree(evidence) else None
+    if not seen.alignment.covers(a.n_layers, b.n_layers):
+        missing = len(order) < len(seen.alignment.layers)
+        return "related" if missing or a.n_layers != b.n_layers else _width_kind(a, b, seen)
     if a.n_layers != b.n_layers:
         return _depth_kind(order, a.n_layers, b.n_layers)
-    if len(order) < b.n_layers:
+    if len(order) < len(seen.alignment.layers):
         return "partial-copy"
     if order != sorted(set(order)):
         return "frankenmerge" if len(set(order)) < len(order) else "related"

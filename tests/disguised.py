@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 
 import derive
+from lineage.budget import LIMITS
 from lineage.comparing import CompareOptions, compare_signed, look_closely
 from lineage.reading import sign
 from nulls import ROOT, opened
@@ -82,10 +83,10 @@ def config(name):
     return json.loads((ZOO / name / "config.json").read_text())
 
 
-def compared(first, second, config_a, config_b):
-    """The document of two models in memory, the closer look included."""
-    options = CompareOptions()
-    with opened(first, "a", config_a) as left, opened(second, "b", config_b) as right:
+def compared(first, second, config_a, config_b, limits=LIMITS, files=(None, None)):
+    """The document of two models in memory, the closer look included; `files` stand beside the weights of each."""
+    options = CompareOptions(limits=limits)
+    with opened(first, "a", config_a, files[0]) as left, opened(second, "b", config_b, files[1]) as right:
         a, b = sign(left), sign(right)
         return compare_signed(a, b, options, closer=lambda found: look_closely(left, right, a, b, options, found))
 

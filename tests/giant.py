@@ -6,6 +6,7 @@ Counts its own bytes and fails when anybody asks for a whole matrix of any size.
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -68,12 +69,16 @@ def _bf16(values):
 
 @dataclass
 class Giant:
-    """A generated model; `parent` makes it a light fine-tune of another one, `folded` folds all gains away."""
+    """A generated model; `parent` makes it a light fine-tune of another one, `folded` folds all gains away.
+
+    `shuffled` gives the hidden units of every layer another order, one for all layers.
+    """
 
     seed: int
     parent: "Giant | None" = None
     change: float = 0.05
     folded: bool = False
+    shuffled: bool = False
     shape: Shape = SHAPES["70B"]
     bytes_read: int = 0
     reads: int = 0
@@ -105,6 +110,10 @@ class Giant:
         self._heads["config.json"] = json.dumps(self.shape.config).encode()
         for file in ("model.safetensors.index.json", "config.json"):
             self._files[file] = len(self._heads[file])
+
+    @cached_property
+    def _order(self):
+        return np.random.default_rng(self.seed).permutation(self.shape.hidden)
 
     def _tensors(self, layers):
         made, gain = {}, (self.shape.width,)
@@ -145,7 +154,11 @@ class Giant:
         """Float32 values of one stored row."""
         if self.folded and name.endswith("norm.weight"):
             return np.ones(width, np.float32)
+        if self.shuffled and name.endswith(("gate_proj.weight", "up_proj.weight")):
+            row = int(self._order[row])
         values = self._plain(name, row, width)
+        if self.shuffled and name.endswith("down_proj.weight"):
+            values = values[self._order]
         return values * self._gain_behind(name, width) if self.folded else values
 
     def _plain(self, name, row, width):

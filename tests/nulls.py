@@ -257,9 +257,11 @@ def _code_of(path: Path) -> str:
     return ast.unparse(tree)
 
 
-def opened(weights: dict[str, np.ndarray], name: str, config: dict | None = None) -> WeightSource:
-    """A model in memory, opened; with a config where the number of heads matters."""
-    content = {"model.safetensors": derive.to_bytes(weights)}
+def opened(
+    weights: dict[str, np.ndarray], name: str, config: dict | None = None, files: dict[str, bytes] | None = None
+) -> WeightSource:
+    """A model in memory, opened; with a config where the number of heads matters, and other files beside it."""
+    content = {"model.safetensors": derive.to_bytes(weights), **(files or {})}
     if config is not None:
         content["config.json"] = json.dumps(config).encode()
     return open_store(Memory(name, content), ModelRef("dir", name))

@@ -11,6 +11,7 @@ from lineage import CompareOptions, compare, published
 from lineage.plan import PUBLIC_KEY, RowKey
 from lineage.published import published_tests
 from nulls import ROOT, Memory
+from program import run
 
 ZOO = ROOT / "fixtures" / "zoo"
 
@@ -142,11 +143,9 @@ def test_the_shuffle_follows_the_key():
 
 
 def test_the_command_line_adds_them():
-    command = [sys.executable, "-m", "lineage", "compare", str(ZOO / "llama-a"), str(ZOO / "llama-a-ft1")]
-    done = subprocess.run([*command, "--published", "--json"], capture_output=True, text=True, check=True)
-    assert len(rows(json.loads(done.stdout), "published-u")) == 4
-    text = subprocess.run([*command, "--published"], capture_output=True, text=True, check=True).stdout
-    assert "asymptotic" in text
+    command = ["compare", ZOO / "llama-a", ZOO / "llama-a-ft1", "--published"]
+    assert len(rows(json.loads(run(*command, "--json").stdout), "published-u")) == 4
+    assert "asymptotic" in run(*command).stdout
 
 
 def test_without_scipy_it_is_a_usage_error_before_anything_is_read():

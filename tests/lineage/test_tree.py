@@ -1,7 +1,5 @@
 import json
 import math
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +16,7 @@ from lineage.infer import Link, copies_of, infer_component, orient
 from lineage.report import tree_text
 from lineage.searching import find_all, read_references
 from nulls import ROOT
+from program import run
 
 ZOO = ROOT / "fixtures" / "zoo"
 
@@ -156,9 +155,7 @@ def test_siblings_are_shown_where_two_children_have_one_parent(tmp_path):
 
 
 def test_nothing_readable_is_an_operational_failure(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "lineage", "tree", str(tmp_path / "none")], capture_output=True, text=True, check=False
-    )
+    done = run("tree", tmp_path / "none")
     assert done.returncode == 3
     assert done.stderr.count("\n") == 1
 
@@ -300,18 +297,8 @@ def test_the_drawing_names_every_model_once(whole):
 
 def test_the_command_draws_and_writes(tmp_path):
     path = tmp_path / "g.json"
-    args = [
-        sys.executable,
-        "-m",
-        "lineage",
-        "tree",
-        str(ZOO / "llama-a"),
-        str(ZOO / "llama-a-ft1"),
-        str(ZOO / "llama-b"),
-        "-o",
-        f"json={path}",
-    ]
-    done = subprocess.run(args, capture_output=True, text=True, check=True)
+    done = run("tree", *(ZOO / n for n in ("llama-a", "llama-a-ft1", "llama-b")), "-o", f"json={path}")
+    assert done.returncode == 0
     assert "Family 1, 2 models" in done.stdout
     assert len(json.loads(path.read_text())["nodes"]) == 3
 

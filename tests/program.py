@@ -50,5 +50,6 @@ def _code() -> int:
 
 def process(*args, **kw) -> subprocess.CompletedProcess:
     """The same in an interpreter of its own: for what only a whole process can show."""
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **kw}
+    # Without an environment children inherit the COLUMNS that readline sets behind Python's back.
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": dict(os.environ), **kw}
     return subprocess.run([*COMMAND, *map(str, args)], check=False, **options)

@@ -8,7 +8,7 @@ import numpy as np
 import derive
 from lineage.comparing import CompareOptions, compare_signed, look_closely
 from lineage.reading import sign
-from nulls import ROOT, opened
+from nulls import ROOT, opened, without_power
 
 ZOO = ROOT / "fixtures" / "zoo"
 HEADS = {"n_heads": 4, "n_kv": 2}
@@ -84,17 +84,29 @@ def config(name):
 
 def compared(first, second, config_a, config_b):
     """The document of two models in memory, the closer look included."""
+    with opened(first, "a", config_a) as left:
+        return _compared(left, sign(left), second, config_b)
+
+
+def _compared(left, a, second, config_b):
     options = CompareOptions()
-    with opened(first, "a", config_a) as left, opened(second, "b", config_b) as right:
-        a, b = sign(left), sign(right)
+    with opened(second, "b", config_b) as right:
+        b = sign(right)
         return compare_signed(a, b, options, closer=lambda found: look_closely(left, right, a, b, options, found))
 
 
 @cache
+def _known(name):
+    source = opened(weights(name), "a", config(name))
+    return source, sign(source)
+
+
+@cache
+@without_power()
 def answer(a, b, rewrite):
     """The document of a pair whose second model was rewritten."""
     rng = np.random.default_rng([*a.encode(), *b.encode(), *rewrite.encode()])
-    return compared(weights(a), REWRITES[rewrite](weights(b), rng), config(a), config(b))
+    return _compared(*_known(a), REWRITES[rewrite](weights(b), rng), config(b))
 
 
 def table() -> str:

@@ -5,8 +5,7 @@ from itertools import combinations
 
 import derive
 import shares
-from lineage.comparing import CompareOptions, compare_signed
-from nulls import ROOT, signature_of
+from nulls import ROOT, judged, signature_of
 
 ZOO = ROOT / "fixtures" / "zoo"
 DESCENT = {"fine-tune", "continued-pretraining", "lora-merge"}
@@ -19,9 +18,7 @@ def signed(name):
 
 @cache
 def documents():
-    return {
-        (a, b, relation): compare_signed(signed(a), signed(b), CompareOptions()) for a, b, relation in shares.pairs()
-    }
+    return {(a, b, relation): judged(signed(a), signed(b)) for a, b, relation in shares.pairs()}
 
 
 def of(*relations):
@@ -45,9 +42,7 @@ def test_casts_of_every_base_are_related_and_called_casts():
         ("llama-a-ft2", "float16"),
         ("llama-a", "float8_e4m3fn"),
     ):
-        document = compare_signed(
-            signed(name), signature_of(derive.cast(derive.load(ZOO / name), dtype), "cast"), CompareOptions()
-        )
+        document = judged(signed(name), signature_of(derive.cast(derive.load(ZOO / name), dtype), "cast"))
         assert document["verdict"] == "related", (name, dtype)
         assert document["log10_p"] <= -12
         assert document["relation"]["kind"] == "cast"
@@ -106,7 +101,7 @@ def test_fixed_position_models_get_no_residual_test():
     for (a, b), d in of("independent").items():
         if a.startswith("bertsin") or b.startswith("bertsin"):
             assert all(t["label_group"] != "residual" for t in d["tests"])
-    document = compare_signed(signed("bertsin-a"), signed("bertsin-b"), CompareOptions())
+    document = judged(signed("bertsin-a"), signed("bertsin-b"))
     assert document["verdict"] == "no-evidence"
     assert any("fixed" in s["reason"] for s in document["skipped"])
 
@@ -115,7 +110,7 @@ def test_a_fixed_position_model_is_still_recognised_by_its_hidden_units():
     import numpy as np
 
     noisy = derive.add_noise(derive.load(ZOO / "bertsin-a"), 0.02, np.random.default_rng(0))
-    document = compare_signed(signed("bertsin-a"), signature_of(noisy, "noisy"), CompareOptions())
+    document = judged(signed("bertsin-a"), signature_of(noisy, "noisy"))
     assert document["verdict"] == "related"
 
 

@@ -8,12 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import derive
-import shares
 from lineage.errors import NoModelError, UsageError
 from lineage.graph import connected_components
 from lineage.growing import TreeOptions, tree
 from lineage.infer import Link, copies_of, infer_component, orient
-from lineage.report import tree_text
 from lineage.searching import find_all, read_references
 from nulls import ROOT
 from program import run
@@ -23,69 +21,6 @@ ZOO = ROOT / "fixtures" / "zoo"
 
 def link(a, b, distance, log_odds=0.0):
     return Link(a, b, distance, log_odds, "fine-tune", True, -100.0, "exact")
-
-
-@pytest.fixture(scope="module")
-def whole():
-    names = [n for n in sorted(shares.truth()) if not n.startswith("micro")]
-    return tree(find_all([str(ZOO / n) for n in names]))
-
-
-def short(name):
-    return name.rsplit("/", 1)[-1]
-
-
-def test_components_are_the_families(whole):
-    models = shares.truth()
-    families = {}
-    for node in whole["nodes"]:
-        families.setdefault(node["component"], set()).add(short(node["id"]))
-    found = {frozenset(f) for f in families.values()}
-    expected = {}
-    for name in (short(n["id"]) for n in whole["nodes"]):
-        root = shares.line_of(models, name)[-1]
-        root = models[root]["shared_init_with"] or root
-        expected.setdefault(root, set()).add(name)
-    assert found == {frozenset(f) for f in expected.values()}
-
-
-def test_undirected_edges_are_those_of_the_truth(whole):
-    models = shares.truth()
-    true = {frozenset((m["id"], p)) for m in models.values() for p in m["parents"]}
-    links = [(e["parent"], e["child"]) for e in whole["edges"]]
-    links += [(u["a"], u["b"]) for u in whole["unresolved"] if u["reason"] == "direction-undetermined"]
-    found = {frozenset(map(short, pair)) for pair in links}
-    hits = len(found & true)
-    f1 = 2 * hits / (len(found) + len(true))
-    assert f1 >= 0.84
-
-
-def test_every_stranger_stays_alone(whole):
-    alone = {short(c["roots"][0]) for c in whole["components"] if c["size"] == 1}
-    assert {"llama-a-student", "gpt2-b", "bert-b", "bertsin-a", "bertsin-b"} <= alone
-
-
-def test_a_common_initialisation_is_not_an_edge(whole):
-    reasons = {u["reason"] for u in whole["unresolved"] if "llama-s" in (short(u["a"]), short(u["b"]))}
-    assert reasons == {"shared-init"}
-    assert all("llama-s" not in (short(e["parent"]), short(e["child"])) for e in whole["edges"])
-
-
-def test_no_direction_is_stated_without_a_signal(whole):
-    """Dense checkpoints, no cast, no merge: the shape of a tree alone directs nothing."""
-    assert whole["edges"] == []
-    open_links = [u for u in whole["unresolved"] if u["reason"] == "direction-undetermined"]
-    assert len(open_links) >= 10
-    assert all(u["log10_p"] <= math.log10(whole["level_used"]) for u in open_links)
-    for component in whole["components"]:
-        sure = [short(r) for r, p in zip(component["roots"], component["root_probabilities"], strict=True) if p > 0.5]
-        assert component["size"] == 1 or sure in ([], ["llama-s"])
-
-
-def test_the_level_counts_every_pair(whole):
-    n = len(whole["nodes"])
-    assert whole["family_size"] == n * (n - 1) // 2
-    assert whole["level_used"] == pytest.approx(1e-6 / whole["family_size"])
 
 
 def _family(tmp_path, names, shuffle=None):
@@ -284,17 +219,6 @@ def test_components_equal_a_flood_fill(pairs):
 
 
 # --- drawings ----------------------------------------------------------------------------------------------------
-def test_the_drawing_names_every_model_once(whole):
-    text = tree_text(whole)
-    for node in whole["nodes"]:
-        if whole["components"][node["component"]]["size"] > 1:
-            drawn = [
-                line for line in text.split("A common start")[0].splitlines() if f"{short(node['id'])} " in f"{line} "
-            ]
-            assert len(drawn) >= 1
-    assert "On their own" in text
-
-
 def test_the_command_draws_and_writes(tmp_path):
     path = tmp_path / "g.json"
     done = run("tree", *(ZOO / n for n in ("llama-a", "llama-a-ft1", "llama-b")), "-o", f"json={path}")

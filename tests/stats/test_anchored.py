@@ -89,7 +89,7 @@ def test_later_units_are_no_anchors(seed):
 
 
 @pytest.mark.parametrize(
-    ("kind", "n"), [(kind, n) for kind in ("nasty", "alike", "one model twice") for n in (4, 5)] + [("alike", 6)]
+    ("kind", "n"), [*itertools.product(["nasty", "alike", "one model twice"], [4, 5]), ("alike", 6)]
 )
 def test_mean_over_all_labellings_of_either_model_is_at_most_one(n, kind):
     """The promise itself, by enumeration. Alike units are the hard case: there the scores know most."""

@@ -67,9 +67,9 @@ def test_equals_its_oracle(seed):
 
 @pytest.mark.parametrize("side", ["a", "b"])
 @pytest.mark.parametrize("kind", ["random", "one hub", "equal units", "the other one"])
-@pytest.mark.parametrize(("layers", "runs"), [(1, 3), (3, 1)])
+@pytest.mark.parametrize(("layers", "runs"), [(1, 3), (2, 1)])
 def test_mean_over_all_labellings_inside_runs_is_at_most_one(layers, runs, kind, side):
-    """All 6^3 labellings of three runs of three units of one side, whatever the other side is, in one layer or in three.
+    """All labellings of three runs of three units in one layer, or of one run in each of two, whatever the other side is.
 
     No run is joined with another: what joining may cost is not spent, and the mean is at most 0.9 + 0.1 / 2.
     """
@@ -86,7 +86,7 @@ def test_mean_over_all_labellings_inside_runs_is_at_most_one(layers, runs, kind,
     for orders in itertools.product(itertools.permutations(range(3)), repeat=layers * runs):
         shifted = np.array(orders).reshape(layers, runs, 3) + 3 * np.arange(runs)[:, None]
         moved = [m[:, order] for m, order in zip(honest, shifted.reshape(layers, n), strict=True)]
-        pair = (moved, other[:2]) if side == "a" else (other[:2], moved)
+        pair = (moved, other[:1]) if side == "a" else (other[:1], moved)
         with apart():
             total.append(math.exp(_test(*pair, run=3).log_evalue))
     assert math.fsum(total) / len(total) <= 0.95 + 1e-9

@@ -26,7 +26,7 @@ def timeless(text):
 @pytest.mark.parametrize(
     ("args", "code"),
     [
-        (["compare", ZOO / "llama-a", ZOO / "llama-a-ft1"], 0),
+        (["compare", ZOO / "bert-a", ZOO / "bert-a-ft"], 0),
         (["compare", ZOO / "micro-00", ZOO / "micro-01", "--require", "related"], 4),
         (["compare", ZOO / "micro-00", "/no/such/model", "--json"], 3),
         (["compare", "--alpha", "2", "a", "b"], 2),

@@ -27,11 +27,10 @@ def timeless(text):
     ("args", "code"),
     [
         (["compare", ZOO / "bert-a", ZOO / "bert-a-ft"], 0),
-        (["compare", ZOO / "micro-00", ZOO / "micro-01", "--require", "related"], 4),
         (["compare", ZOO / "micro-00", "/no/such/model", "--json"], 3),
         (["compare", "--alpha", "2", "a", "b"], 2),
     ],
-    ids=["answer", "negative", "failure", "usage"],
+    ids=["answer", "failure", "usage"],
 )
 def test_a_process_says_what_a_call_says(args, code):
     """Exit code and both streams, the seconds it took apart: the other tests of the command line call it."""

@@ -7,18 +7,17 @@ from disguised import FAMILIES, REWRITES, answer, compared, config, names_of, we
 
 PAIRS = [(family, rewrite) for family in FAMILIES for rewrite in REWRITES]
 FARTHEST = {"llama-a-cpt", "gpt2-a-cpt", "bert-a-ft"}
-AFTER_ALL = {("llama-a", "llama-c"), ("llama-b", "llama-c"), ("gpt2-a-ft", "gpt2-b")}
-
-
-def strangers_of(family, rewrite):
-    """After all rewrites every pair; after a single one those of one data set, the distilled one and a long training."""
-    return [p for p in FAMILIES[family][1] if rewrite.startswith("all") or p not in AFTER_ALL]
+CLOSEST = {("llama-a", "llama-b"), ("llama-a", "llama-a-student"), ("gpt2-a-cpt", "gpt2-b"), ("bert-a-ft", "bert-b")}
 
 
 def kin_of(family, rewrite):
-    """After all rewrites every relative; after a single one the base and the farthest: the table of calibration asks all."""
-    kin = FAMILIES[family][0]
-    return kin if rewrite.startswith("all") else [(a, b) for a, b in kin if a == b or b in FARTHEST]
+    """After all rewrites every relative, else the base and the farthest: the table of calibration asks them all."""
+    return [(a, b) for a, b in FAMILIES[family][0] if rewrite == "all" or a == b or b in FARTHEST]
+
+
+def strangers_of(family, rewrite):
+    """After all rewrites every pair, else those of one data set, one of them distilled: the table asks them all."""
+    return [pair for pair in FAMILIES[family][1] if rewrite == "all" or pair in CLOSEST]
 
 
 @pytest.mark.parametrize(("family", "rewrite"), PAIRS)
@@ -72,7 +71,7 @@ def test_the_gap_between_kin_and_strangers_is_wide():
                 rows = [t for t in answer(a, b, rewrite)["tests"] if t["method"] == "unit-agreement"]
                 seen[related] += [t["statistic"] for t in rows]
     assert len(seen[True]) >= 30
-    assert len(seen[False]) == 36
+    assert len(seen[False]) == 25
     assert min(seen[True]) > 0.5
     assert max(seen[False]) < 0.05
 

@@ -211,9 +211,12 @@ def test_19_fused_and_wrapped_models_are_recognised(form):
     assert found["log10_p"] < -100
 
 
-def test_20_a_stranger_in_a_family_stays_alone():
+def test_20_a_stranger_in_a_family_stays_alone(tmp_path):
+    """Two layers of each: a quarter of the work on a pair."""
     names = [A, "llama-a-ft1", "llama-a-ft2", "llama-b", "llama-a-student"]
-    document = tree([(n, ModelRef.parse(str(ZOO / n))) for n in names], TreeOptions())
+    for n in names:
+        derive.save(derive.drop_layers(weights(n), [2, 3]), tmp_path / n)
+    document = tree([(n, ModelRef.parse(str(tmp_path / n))) for n in names], TreeOptions())
     sizes = {n["id"]: document["components"][n["component"]]["size"] for n in document["nodes"]}
     assert sizes == {A: 3, "llama-a-ft1": 3, "llama-a-ft2": 3, "llama-b": 1, "llama-a-student": 1}
 

@@ -27,7 +27,7 @@ demo: $(STAMP)   ## the main job on the shipped fixtures: pairs, then the family
 	$(BIN)/lineage tree --from fixtures/demo.txt
 
 test: $(STAMP)   ## fast suite
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)  ## format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -4,6 +4,7 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
@@ -101,6 +102,7 @@ def tool_version() -> str:
     return _version_of(DISTRIBUTION)
 
 
+@cache
 def _version_of(name: str) -> str:
     try:
         return version(name)

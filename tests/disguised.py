@@ -9,7 +9,7 @@ import derive
 from lineage.budget import LIMITS
 from lineage.comparing import CompareOptions, compare_signed, look_closely
 from lineage.reading import sign
-from nulls import ROOT, opened
+from nulls import ROOT, opened, without_power
 
 ZOO = ROOT / "fixtures" / "zoo"
 HEADS = {"n_heads": 4, "n_kv": 2}
@@ -73,9 +73,13 @@ FAMILIES = {
 }
 
 
-@cache
+_LOADED = {}
+
+
 def weights(name):
-    return derive.load(ZOO / name)
+    if name not in _LOADED:
+        _LOADED[name] = derive.load(ZOO / name)
+    return _LOADED[name]
 
 
 @cache
@@ -84,18 +88,36 @@ def config(name):
 
 
 def compared(first, second, config_a, config_b, limits=LIMITS, files=(None, None)):
-    """The document of two models in memory, the closer look included; `files` stand beside the weights of each."""
+    """The document of two models in memory, the closer look included; a model of the zoo is signed once as the first.
+
+    `files` stand beside the weights of each.
+    """
+    name = next((n for n, w in _LOADED.items() if w is first and config_a == config(n)), None)
+    if name is not None and files[0] is None:
+        return _compared(*_known(name), second, config_b, limits, files[1])
+    with opened(first, "a", config_a, files[0]) as left:
+        return _compared(left, sign(left), second, config_b, limits, files[1])
+
+
+def _compared(left, a, second, config_b, limits=LIMITS, beside=None):
     options = CompareOptions(limits=limits)
-    with opened(first, "a", config_a, files[0]) as left, opened(second, "b", config_b, files[1]) as right:
-        a, b = sign(left), sign(right)
+    with opened(second, "b", config_b, beside) as right:
+        b = sign(right)
         return compare_signed(a, b, options, closer=lambda found: look_closely(left, right, a, b, options, found))
 
 
 @cache
+def _known(name):
+    source = opened(weights(name), "a", config(name))
+    return source, sign(source)
+
+
+@cache
+@without_power()
 def answer(a, b, rewrite):
     """The document of a pair whose second model was rewritten."""
     rng = np.random.default_rng([*a.encode(), *b.encode(), *rewrite.encode()])
-    return compared(weights(a), REWRITES[rewrite](weights(b), rng), config(a), config(b))
+    return _compared(*_known(a), REWRITES[rewrite](weights(b), rng), config(b))
 
 
 def table() -> str:

@@ -6,9 +6,8 @@ from itertools import combinations
 
 import derive
 from lineage.change import measure_change
-from lineage.comparing import CompareOptions, compare_signed
 from lineage.relation import KIND_COUNTS, band_of
-from nulls import ROOT, signature_of
+from nulls import ROOT, judged, signature_of
 
 ZOO = ROOT / "fixtures" / "zoo"
 
@@ -69,7 +68,7 @@ def verdict_table() -> str:
     signed = {n: signature_of(derive.load(ZOO / n), n) for n, m in truth().items() if m["kind"] != "micro"}
     for a, b, relation in pairs():
         group = relation if relation in {"independent", "sibling", "shared-init"} else "descent"
-        found[group].append(compare_signed(signed[a], signed[b], CompareOptions()))
+        found[group].append(judged(signed[a], signed[b]))
     lines = [
         "\n## Pairs of the trained fixtures\n",
         "| true relation | pairs | related | no-evidence | untestable | smallest log10 p | largest log10 p |",

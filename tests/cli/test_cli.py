@@ -1,7 +1,5 @@
 import json
-import os
-import subprocess
-import sys
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +8,10 @@ from typer.testing import CliRunner
 
 import derive
 from lineage.cli.app import app
+from program import Done, process, run
 
 ROOT = Path(__file__).parents[2]
 ZOO = ROOT / "fixtures" / "zoo"
-LINEAGE = [sys.executable, "-m", "lineage"]
 
 
 def words(text):
@@ -21,8 +19,25 @@ def words(text):
     return " ".join(text.split())
 
 
-def run(*args, **kw):
-    return subprocess.run([*LINEAGE, *map(str, args)], capture_output=True, text=True, check=False, **kw)
+def timeless(text):
+    return re.sub(r"\d+\.\d+\s+s\.\n$", "", text)
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["compare", ZOO / "bert-a", ZOO / "bert-a-ft"], 0),
+        (["compare", ZOO / "micro-00", "/no/such/model", "--json"], 3),
+        (["compare", "--alpha", "2", "a", "b"], 2),
+    ],
+    ids=["answer", "failure", "usage"],
+)
+def test_a_process_says_what_a_call_says(args, code):
+    """Exit code and both streams, the seconds it took apart: the other tests of the command line call it."""
+    whole, called = process(*args), run(*args)
+    assert (whole.returncode, called.returncode) == (code, code)
+    assert timeless(whole.stdout) == timeless(called.stdout)
+    assert whole.stderr == called.stderr
 
 
 def test_related_pair_as_text_and_json():
@@ -157,7 +172,7 @@ def test_pairs_go_on_after_a_failure(tmp_path):
     assert documents[0]["family_size"] == 3
     assert documents[0]["level_used"] == pytest.approx(1e-6 / 3)
     assert documents[1]["b_ref"].endswith("no where")
-    stdin = run("compare", "--pairs", "-", input=lines[2])
+    stdin = run("compare", "--pairs", "-", stdin=lines[2])
     assert json.loads(stdin.stdout)["a_ref"] == str(ZOO / "micro-00")
 
 
@@ -276,10 +291,9 @@ def test_version_and_help():
     assert "compare" in runner.invoke(app, ["--help"]).output
 
 
-def test_interrupt_is_130():
-    program = (
-        "import sys; sys.argv=['lineage','compare','a','b']; import lineage.comparing as c\n"
-        "def stop(*a, **k): raise KeyboardInterrupt\nc.compare = stop\nfrom lineage.cli.app import main\nmain()"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=os.environ)
-    assert done.returncode == 130
+def test_interrupt_is_130(monkeypatch):
+    def stop(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lineage.comparing.compare", stop)
+    assert run("compare", "a", "b") == Done(130, "", "")

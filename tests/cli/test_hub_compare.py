@@ -2,14 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
 import derive
 from hub import Fault, Hub, Repo
 from nulls import ROOT
+from program import process, run
 
 ZOO = ROOT / "fixtures" / "zoo"
 SECRET = "hf_thisIsATokenNobodyMaySee"  # noqa: S105 - made up
@@ -27,22 +26,19 @@ def hub():
         yield made
 
 
-def run(hub, tmp_path, *args):
-    env = {
-        **os.environ,
-        "HF_ENDPOINT": hub.endpoint,
-        "HF_HOME": str(tmp_path),
-        "HF_TOKEN": SECRET,
-        "HF_HUB_DISABLE_XET": "1",
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "lineage", *args], capture_output=True, text=True, check=False, env=env
-    )
+@pytest.fixture
+def called(hub, tmp_path, monkeypatch):
+    """The command line with this hub as its own: the client has read its environment when this process began."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_TOKEN", SECRET)
+    return run
 
 
 def test_a_remote_pair_is_related_from_a_few_ranges(hub, tmp_path):
     hub.log.clear()
-    done = run(hub, tmp_path, "compare", "org/llama-a", "org/llama-a-ft1", "--json")
+    env = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path), "HF_TOKEN": SECRET, "HF_HUB_DISABLE_XET": "1"}
+    done = process("compare", "org/llama-a", "org/llama-a-ft1", "--json", env=os.environ | env)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["verdict"] == "related"
@@ -58,33 +54,33 @@ def test_a_remote_pair_is_related_from_a_few_ranges(hub, tmp_path):
     assert list(tmp_path.rglob("*.safetensors")) == []
 
 
-def test_local_and_remote_copies_give_one_answer(hub, tmp_path):
-    remote = json.loads(run(hub, tmp_path, "compare", "org/llama-a", "org/llama-b", "--json").stdout)
-    local = json.loads(run(hub, tmp_path, "compare", str(ZOO / "llama-a"), str(ZOO / "llama-b"), "--json").stdout)
+def test_local_and_remote_copies_give_one_answer(called):
+    remote = json.loads(called("compare", "org/llama-a", "org/llama-b", "--json").stdout)
+    local = json.loads(called("compare", str(ZOO / "llama-a"), str(ZOO / "llama-b"), "--json").stdout)
     assert remote["verdict"] == "no-evidence"
     assert remote["tests"] == local["tests"]
     assert remote["record"]["inputs"][0]["slices_digest"] == local["record"]["inputs"][0]["slices_digest"]
 
 
-def test_a_remote_copy_of_a_local_folder_is_identical(hub, tmp_path):
-    done = run(hub, tmp_path, "compare", "org/llama-a", str(ZOO / "llama-a"), "--json", "--require", "identical")
+def test_a_remote_copy_of_a_local_folder_is_identical(called):
+    done = called("compare", "org/llama-a", str(ZOO / "llama-a"), "--json", "--require", "identical")
     assert done.returncode == 0
     assert json.loads(done.stdout)["verdict"] == "identical"
 
 
 @pytest.mark.parametrize(("reference", "word"), [("org/closed", "gated"), ("org/absent", "absent")])
-def test_closed_and_absent_models_are_one_sentence(hub, tmp_path, reference, word):
-    done = run(hub, tmp_path, "compare", "org/llama-a", reference)
+def test_closed_and_absent_models_are_one_sentence(called, reference, word):
+    done = called("compare", "org/llama-a", reference)
     assert done.returncode == 3
     assert done.stderr.count("\n") == 1
     assert word in done.stderr
     assert SECRET not in done.stderr
 
 
-def test_a_server_that_ignores_ranges_is_refused(hub, tmp_path):
+def test_a_server_that_ignores_ranges_is_refused(hub, called):
     hub.faults.append(Fault(r"safetensors$", "ignore_range", times=100))
     try:
-        done = run(hub, tmp_path, "compare", "org/llama-a", "org/llama-b")
+        done = called("compare", "org/llama-a", "org/llama-b")
     finally:
         hub.faults.clear()
     assert done.returncode == 3
@@ -92,9 +88,9 @@ def test_a_server_that_ignores_ranges_is_refused(hub, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_tree_mixes_remote_and_local(hub, tmp_path):
+def test_a_tree_mixes_remote_and_local(called, tmp_path):
     derive.save(derive.load(ZOO / "llama-a"), tmp_path / "copy")
-    done = run(hub, tmp_path / "home", "tree", "org/llama-a", "org/llama-b", str(tmp_path / "copy"), "--json")
+    done = called("tree", "org/llama-a", "org/llama-b", str(tmp_path / "copy"), "--json")
     document = json.loads(done.stdout)
     assert {n["duplicate_of"] is None for n in document["nodes"]} == {True, False}
     assert document["family_size"] == 1

@@ -13,27 +13,23 @@ from lineage.cli.app import app
 from lineage.cli.options import checked_alpha
 from lineage.cli.progress import PlainLines, progress
 from nulls import ROOT
+from program import COMMAND, process, run
 
 ZOO = ROOT / "fixtures" / "zoo"
 PAIR = [str(ZOO / "micro-00"), str(ZOO / "micro-01")]
-LINEAGE = [sys.executable, "-m", "lineage"]
-
-
-def run(*args, **kw):
-    return subprocess.run([*LINEAGE, *args], text=True, check=False, stderr=subprocess.PIPE, **kw)
 
 
 @pytest.mark.parametrize("args", [["compare", *PAIR], ["compare", *PAIR, "--json"], ["--help"]], ids=len)
 def test_a_full_stdout_is_one_sentence(args):
     with Path("/dev/full").open("w") as full:
-        done = run(*args, stdout=full)
+        done = process(*args, stdout=full)
     assert done.returncode == 3
     assert done.stderr.count("\n") == 1
     assert "no space left" in done.stderr
 
 
 def test_a_closed_stdout_is_one_sentence():
-    command = " ".join([*LINEAGE, "compare", *PAIR, ">&-"])
+    command = " ".join([*COMMAND, "compare", *PAIR, ">&-"])
     done = subprocess.run(["/bin/sh", "-c", command], text=True, check=False, stderr=subprocess.PIPE)
     assert done.returncode == 3
     assert done.stderr.startswith("lineage: stdout is closed")
@@ -43,7 +39,7 @@ def test_a_closed_stdout_is_one_sentence():
 def test_a_stdout_without_the_characters_is_one_sentence():
     env = {**os.environ, "PYTHONIOENCODING": "ascii"}
     pair = [str(ZOO / "llama-a"), str(ZOO / "llama-a-ft1")]
-    done = run("tree", *pair, stdout=subprocess.PIPE, env=env)
+    done = process("tree", *pair, env=env)
     assert (done.returncode, done.stdout) == (3, "")
     assert "ascii" in done.stderr
     assert "--json" in done.stderr
@@ -59,14 +55,14 @@ def test_a_reader_that_has_gone_is_no_failure(args, code):
     ours, theirs = os.pipe()
     os.close(ours)
     with os.fdopen(theirs, "w") as gone:
-        done = run(*args, stdout=gone)
+        done = process(*args, stdout=gone)
     assert (done.returncode, done.stderr) == (code, "")
 
 
 def test_pairs_stop_when_the_reader_has_gone_and_say_how_many_failed(tmp_path):
     lines = [f"{PAIR[0]} {PAIR[1]}", f"{PAIR[0]} {tmp_path / 'none'}", f"{PAIR[0]} {PAIR[1]}"]
     (tmp_path / "pairs.txt").write_bytes("\n".join(lines).encode("utf-8-sig"))
-    done = run("compare", "--pairs", str(tmp_path / "pairs.txt"), stdout=subprocess.PIPE)
+    done = run("compare", "--pairs", tmp_path / "pairs.txt")
     assert done.returncode == 3
     assert done.stdout.count("\n") == 3
     assert done.stderr.startswith("lineage: 1 of 3 pairs failed; the first: ")
@@ -89,7 +85,7 @@ def test_an_interrupt_while_loading_is_130():
 
 def test_usage_errors_are_one_line_each():
     for args in (["tree", "--nope"], ["compare", *PAIR, "--alpha", "nan"], ["compare", "x"], ["nothing"]):
-        done = run(*args, stdout=subprocess.PIPE)
+        done = run(*args)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith("lineage: ")
         assert "--help" in done.stderr

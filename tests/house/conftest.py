@@ -39,12 +39,12 @@ def _changed(base: dict[str, np.ndarray], seed: int, share: float) -> dict[str, 
 
 @pytest.fixture(scope="session")
 def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of models: base, five children, a half-precision cast, a copy, a stranger, and one nobody can name."""
+    """Folder of models: base, two children, a half-precision cast, a copy, a stranger, and one nobody can name."""
     root = tmp_path_factory.mktemp("toys")
     base = _llama(0)
     models = {
         "base": base,
-        **{f"child-{n}": _changed(base, n, 0.05) for n in range(1, 6)},
+        **{f"child-{n}": _changed(base, n, 0.05) for n in range(1, 3)},
         "cast": {k: v.astype(np.float16) for k, v in base.items()},
         "copy": base,
         "stranger": _llama(99),

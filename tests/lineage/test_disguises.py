@@ -6,11 +6,23 @@ import pytest
 from disguised import FAMILIES, REWRITES, answer, compared, config, names_of, weights
 
 PAIRS = [(family, rewrite) for family in FAMILIES for rewrite in REWRITES]
+FARTHEST = {"llama-a-cpt", "gpt2-a-cpt", "bert-a-ft"}
+CLOSEST = {("llama-a", "llama-b"), ("llama-a", "llama-a-student"), ("gpt2-a-cpt", "gpt2-b"), ("bert-a-ft", "bert-b")}
+
+
+def kin_of(family, rewrite):
+    """After all rewrites every relative, else the base and the farthest: the table of calibration asks them all."""
+    return [(a, b) for a, b in FAMILIES[family][0] if rewrite == "all" or a == b or b in FARTHEST]
+
+
+def strangers_of(family, rewrite):
+    """After all rewrites every pair, else those of one data set, one of them distilled: the table asks them all."""
+    return [pair for pair in FAMILIES[family][1] if rewrite == "all" or pair in CLOSEST]
 
 
 @pytest.mark.parametrize(("family", "rewrite"), PAIRS)
 def test_kin_are_found_below_every_rewrite(family, rewrite):
-    for a, b in FAMILIES[family][0]:
+    for a, b in kin_of(family, rewrite):
         found = answer(a, b, rewrite)
         allowed = {"related"} if rewrite in {"permuted", "rescaled"} else {"related", "resembles"}
         assert found["verdict"] in allowed, (a, b, rewrite, found["log10_p"])
@@ -21,7 +33,7 @@ def test_kin_are_found_below_every_rewrite(family, rewrite):
 @pytest.mark.parametrize(("family", "rewrite"), PAIRS)
 def test_what_was_done_is_named(family, rewrite):
     expected = names_of(family, rewrite)
-    for a, b in FAMILIES[family][0]:
+    for a, b in kin_of(family, rewrite):
         found = answer(a, b, rewrite)
         if found["disguise"] is None:  # plainly related as it stands: nobody looked closer
             assert rewrite in {"permuted", "rescaled"}
@@ -43,7 +55,7 @@ def test_a_pure_rewrite_is_the_same_model(family):
 
 @pytest.mark.parametrize(("family", "rewrite"), PAIRS)
 def test_strangers_put_through_the_same_rewrites_stay_strangers(family, rewrite):
-    for a, b in FAMILIES[family][1]:
+    for a, b in strangers_of(family, rewrite):
         found = answer(a, b, rewrite)
         assert found["verdict"] == "no-evidence", (a, b, rewrite)
         assert found["disguise"] is None
@@ -53,14 +65,13 @@ def test_strangers_put_through_the_same_rewrites_stay_strangers(family, rewrite)
 def test_the_gap_between_kin_and_strangers_is_wide():
     """Share of units whose views agree, once undone: every relative far above every stranger."""
     seen = {True: [], False: []}
-    for kin, strangers in FAMILIES.values():
-        for rewrite in REWRITES:
-            for group, related in ((kin, True), (strangers, False)):
-                for a, b in group:
-                    rows = [t for t in answer(a, b, rewrite)["tests"] if t["method"] == "unit-agreement"]
-                    seen[related] += [t["statistic"] for t in rows]
+    for family, rewrite in PAIRS:
+        for group, related in ((kin_of(family, rewrite), True), (strangers_of(family, rewrite), False)):
+            for a, b in group:
+                rows = [t for t in answer(a, b, rewrite)["tests"] if t["method"] == "unit-agreement"]
+                seen[related] += [t["statistic"] for t in rows]
     assert len(seen[True]) >= 30
-    assert len(seen[False]) == 45
+    assert len(seen[False]) == 25
     assert min(seen[True]) > 0.5
     assert max(seen[False]) < 0.05
 

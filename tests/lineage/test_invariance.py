@@ -25,14 +25,13 @@ def document(a, b, **options):
 def test_shards_and_order_never_matter(tmp_path, partner, monkeypatch):
     weights = derive.load(ZOO / "llama-a")
     seen = set()
-    for shards in (1, 2, 7):
-        for seed in (0, 1):
-            root = tmp_path / f"{shards}-{seed}"
-            order = [str(n) for n in np.random.default_rng(seed).permutation(sorted(weights))]
-            derive.save(weights, root / "a", shards=shards, order=order)
-            derive.save(derive.load(ZOO / partner), root / "b")
-            monkeypatch.chdir(root)
-            seen.add(document("a", "b"))
+    for shards, seed in ((1, 0), (1, 1), (2, 0), (7, 1)):
+        root = tmp_path / f"{shards}-{seed}"
+        order = [str(n) for n in np.random.default_rng(seed).permutation(sorted(weights))]
+        derive.save(weights, root / "a", shards=shards, order=order)
+        derive.save(derive.load(ZOO / partner), root / "b")
+        monkeypatch.chdir(root)
+        seen.add(document("a", "b"))
     assert len(seen) == 1
 
 

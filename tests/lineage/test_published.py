@@ -1,6 +1,8 @@
 import json
 import subprocess
 import sys
+from copy import deepcopy
+from functools import cache
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from lineage import CompareOptions, compare, published
 from lineage.plan import PUBLIC_KEY, RowKey
 from lineage.published import published_tests
 from nulls import ROOT, Memory
+from program import run
 
 ZOO = ROOT / "fixtures" / "zoo"
 
@@ -19,9 +22,14 @@ def rows(document, method):
     return [t for t in document["tests"] if t["method"] == method]
 
 
-@pytest.fixture(scope="module")
+@cache
+def compared(partner, *, published):
+    return compare(str(ZOO / "llama-a"), str(ZOO / partner), CompareOptions(published=published))
+
+
+@pytest.fixture
 def related():
-    return compare(str(ZOO / "llama-a"), str(ZOO / "llama-a-ft1"), CompareOptions(published=True))
+    return compared("llama-a-ft1", published=True)
 
 
 def test_a_fine_tune_is_tiny_and_clamped(related):
@@ -42,7 +50,7 @@ def test_every_row_says_that_it_is_an_approximation(related):
 
 @pytest.mark.parametrize("partner", ["llama-b", "llama-c", "llama-a-student"])
 def test_strangers_are_not_extreme(partner):
-    document = compare(str(ZOO / "llama-a"), str(ZOO / partner), CompareOptions(published=True))
+    document = compared(partner, published=True)
     found = rows(document, "published-u") + rows(document, "published-u-fisher")
     assert len(found) == 5
     assert min(t["log10_p"] for t in found) > -3
@@ -51,8 +59,7 @@ def test_strangers_are_not_extreme(partner):
 
 @pytest.mark.parametrize("partner", ["llama-a-ft1", "llama-b"])
 def test_nothing_else_of_the_document_moves(partner):
-    plain = compare(str(ZOO / "llama-a"), str(ZOO / partner))
-    with_them = compare(str(ZOO / "llama-a"), str(ZOO / partner), CompareOptions(published=True))
+    plain, with_them = (deepcopy(compared(partner, published=published)) for published in (False, True))
     assert with_them["record"]["parameters"].pop("published") is True
     with_them["tests"] = [t for t in with_them["tests"] if not t["method"].startswith("published")]
     for document in (plain, with_them):
@@ -61,7 +68,7 @@ def test_nothing_else_of_the_document_moves(partner):
 
 
 def test_it_counts_the_bytes_of_whole_matrices(related):
-    plain = compare(str(ZOO / "llama-a"), str(ZOO / "llama-a-ft1"))
+    plain = compared("llama-a-ft1", published=False)
     assert related["record"]["run"]["bytes_read"] > plain["record"]["run"]["bytes_read"] + 2 * 4 * 160 * 64
 
 
@@ -142,11 +149,9 @@ def test_the_shuffle_follows_the_key():
 
 
 def test_the_command_line_adds_them():
-    command = [sys.executable, "-m", "lineage", "compare", str(ZOO / "llama-a"), str(ZOO / "llama-a-ft1")]
-    done = subprocess.run([*command, "--published", "--json"], capture_output=True, text=True, check=True)
-    assert len(rows(json.loads(done.stdout), "published-u")) == 4
-    text = subprocess.run([*command, "--published"], capture_output=True, text=True, check=True).stdout
-    assert "asymptotic" in text
+    command = ["compare", ZOO / "llama-a", ZOO / "llama-a-ft1", "--published"]
+    assert len(rows(json.loads(run(*command, "--json").stdout), "published-u")) == 4
+    assert "asymptotic" in run(*command).stdout
 
 
 def test_without_scipy_it_is_a_usage_error_before_anything_is_read():

@@ -2,7 +2,6 @@
 
 import io
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from lineage.pairs import parse_pairs
 from lineage.plan import load_row_key
 from lineage.searching import find_all, is_missing, read_list, read_references, sets_beside
 from nulls import ROOT
+from program import run
 
 ZOO = ROOT / "fixtures" / "zoo"
 
@@ -91,8 +91,7 @@ def test_what_is_missing_beside_others_is_listed(models, tmp_path):
 
 
 def test_the_command_answers_the_rest_and_ends_with_3(models):
-    command = [sys.executable, "-m", "lineage", "tree", str(models), "nowhere"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run("tree", models, "nowhere")
     assert done.returncode == 3
     assert done.stdout.startswith("2 models: ")
     assert "nowhere" in done.stdout

@@ -5,6 +5,7 @@
 
 import json
 import shutil
+from functools import cache
 
 import numpy as np
 import pytest
@@ -15,18 +16,25 @@ from crawl import CrawlError, ModelRef
 from disguised import HEADS, REWRITES, compared, config, weights
 from lineage.comparing import CompareOptions, compare, compare_signed
 from lineage.growing import TreeOptions, tree
-from nulls import ROOT, signature_of
+from nulls import ROOT, signature_of, without_power
 
 ZOO = ROOT / "fixtures" / "zoo"
 A = "llama-a"
 
 
+@without_power()
 def answer(first, second, config_a=None, config_b=None):
     return compared(first, second, config_a or config(A), config_b or config(A))
 
 
+@cache
+def plainly(name):
+    """The document of the first model and another one, both as they are."""
+    return answer(weights(A), weights(name))
+
+
 def test_01_one_config_and_two_seeds_are_strangers():
-    found = answer(weights(A), weights("llama-b"))
+    found = plainly("llama-b")
     assert found["verdict"] == "no-evidence"
     assert found["log10_p"] > -2
 
@@ -52,7 +60,7 @@ def test_04_extra_vocabulary_rows_leave_the_p_value(rows):
     """Within a factor of ten, for a copy and for strangers."""
     for other in ("llama-a-ft1", "llama-b"):
         grown = derive.extend_vocab(weights(other), rows, np.random.default_rng(rows))
-        before, after = answer(weights(A), weights(other)), answer(weights(A), grown)
+        before, after = plainly(other), answer(weights(A), grown)
         assert before["verdict"] == after["verdict"]
         assert after["log10_p"] == pytest.approx(before["log10_p"], abs=1.0)
 
@@ -86,7 +94,7 @@ def test_09_strangers_trained_on_strongly_clustered_data_are_strangers():
 
 
 def test_10_one_start_and_other_data_is_a_shared_initialisation():
-    found = answer(weights(A), weights("llama-s"))
+    found = plainly("llama-s")
     assert found["verdict"] == "related"
     assert found["relation"]["kind"] == "shared-init"
     assert found["relation"]["details"]["retention_ratio"] < 0.6
@@ -203,9 +211,12 @@ def test_19_fused_and_wrapped_models_are_recognised(form):
     assert found["log10_p"] < -100
 
 
-def test_20_a_stranger_in_a_family_stays_alone():
+def test_20_a_stranger_in_a_family_stays_alone(tmp_path):
+    """Two layers of each: a quarter of the work on a pair."""
     names = [A, "llama-a-ft1", "llama-a-ft2", "llama-b", "llama-a-student"]
-    document = tree([(n, ModelRef.parse(str(ZOO / n))) for n in names], TreeOptions())
+    for n in names:
+        derive.save(derive.drop_layers(weights(n), [2, 3]), tmp_path / n)
+    document = tree([(n, ModelRef.parse(str(tmp_path / n))) for n in names], TreeOptions())
     sizes = {n["id"]: document["components"][n["component"]]["size"] for n in document["nodes"]}
     assert sizes == {A: 3, "llama-a-ft1": 3, "llama-a-ft2": 3, "llama-b": 1, "llama-a-student": 1}
 

@@ -1,27 +1,46 @@
-"""The claim of the tool on really trained models: every descendant is found, no stranger ever is."""
+"""The claim of the tool on really trained models: every descendant is found, no stranger is, and families are told apart."""
 
+import math
 from functools import cache
 from itertools import combinations
+from unittest.mock import patch
+
+import numpy as np
+import pytest
 
 import derive
 import shares
-from lineage.comparing import CompareOptions, compare_signed
-from nulls import ROOT, signature_of
+from crawl import open_model
+from lineage.evidence import gather
+from lineage.growing import tree
+from lineage.reading import sign
+from lineage.report import tree_text
+from lineage.searching import find_all
+from nulls import ROOT, judged, signature_of
 
 ZOO = ROOT / "fixtures" / "zoo"
 DESCENT = {"fine-tune", "continued-pretraining", "lora-merge"}
+EVIDENCE = {}
+
+
+def gathered(a, b):
+    """`gather`, once for each pair: the documents and the tree rest on the same evidence."""
+    pair = a.slices_digest, b.slices_digest
+    if pair not in EVIDENCE:
+        EVIDENCE[pair] = gather(a, b)
+    return EVIDENCE[pair]
 
 
 @cache
 def signed(name):
-    return signature_of(derive.load(ZOO / name), name)
+    with open_model(str(ZOO / name)) as source:
+        return sign(source)
 
 
 @cache
 def documents():
-    return {
-        (a, b, relation): compare_signed(signed(a), signed(b), CompareOptions()) for a, b, relation in shares.pairs()
-    }
+    with patch("lineage.comparing.gather", gathered):
+        return {(a, b, relation): judged(signed(a), signed(b)) for a, b, relation in shares.pairs()}
 
 
 def of(*relations):
@@ -45,9 +64,7 @@ def test_casts_of_every_base_are_related_and_called_casts():
         ("llama-a-ft2", "float16"),
         ("llama-a", "float8_e4m3fn"),
     ):
-        document = compare_signed(
-            signed(name), signature_of(derive.cast(derive.load(ZOO / name), dtype), "cast"), CompareOptions()
-        )
+        document = judged(signed(name), signature_of(derive.cast(derive.load(ZOO / name), dtype), "cast"))
         assert document["verdict"] == "related", (name, dtype)
         assert document["log10_p"] <= -12
         assert document["relation"]["kind"] == "cast"
@@ -106,16 +123,14 @@ def test_fixed_position_models_get_no_residual_test():
     for (a, b), d in of("independent").items():
         if a.startswith("bertsin") or b.startswith("bertsin"):
             assert all(t["label_group"] != "residual" for t in d["tests"])
-    document = compare_signed(signed("bertsin-a"), signed("bertsin-b"), CompareOptions())
+    document = judged(signed("bertsin-a"), signed("bertsin-b"))
     assert document["verdict"] == "no-evidence"
     assert any("fixed" in s["reason"] for s in document["skipped"])
 
 
 def test_a_fixed_position_model_is_still_recognised_by_its_hidden_units():
-    import numpy as np
-
     noisy = derive.add_noise(derive.load(ZOO / "bertsin-a"), 0.02, np.random.default_rng(0))
-    document = compare_signed(signed("bertsin-a"), signature_of(noisy, "noisy"), CompareOptions())
+    document = judged(signed("bertsin-a"), signature_of(noisy, "noisy"))
     assert document["verdict"] == "related"
 
 
@@ -132,3 +147,79 @@ def test_the_counts_in_the_code_are_those_of_the_zoo():
 def test_every_pair_of_the_zoo_has_a_known_truth():
     names = [m for m in shares.truth() if not m.startswith("micro")]
     assert len(documents()) == len(list(combinations(names, 2)))
+
+
+# --- the tree of all ---------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def whole():
+    names = [n for n in sorted(shares.truth()) if not n.startswith("micro")]
+    with patch("lineage.growing.gather", gathered):
+        return tree(find_all([str(ZOO / n) for n in names]))
+
+
+def short(name):
+    return name.rsplit("/", 1)[-1]
+
+
+def test_components_are_the_families(whole):
+    models = shares.truth()
+    families = {}
+    for node in whole["nodes"]:
+        families.setdefault(node["component"], set()).add(short(node["id"]))
+    found = {frozenset(f) for f in families.values()}
+    expected = {}
+    for name in (short(n["id"]) for n in whole["nodes"]):
+        root = shares.line_of(models, name)[-1]
+        root = models[root]["shared_init_with"] or root
+        expected.setdefault(root, set()).add(name)
+    assert found == {frozenset(f) for f in expected.values()}
+
+
+def test_undirected_edges_are_those_of_the_truth(whole):
+    models = shares.truth()
+    true = {frozenset((m["id"], p)) for m in models.values() for p in m["parents"]}
+    links = [(e["parent"], e["child"]) for e in whole["edges"]]
+    links += [(u["a"], u["b"]) for u in whole["unresolved"] if u["reason"] == "direction-undetermined"]
+    found = {frozenset(map(short, pair)) for pair in links}
+    hits = len(found & true)
+    f1 = 2 * hits / (len(found) + len(true))
+    assert f1 >= 0.84
+
+
+def test_every_stranger_stays_alone(whole):
+    alone = {short(c["roots"][0]) for c in whole["components"] if c["size"] == 1}
+    assert {"llama-a-student", "gpt2-b", "bert-b", "bertsin-a", "bertsin-b"} <= alone
+
+
+def test_a_common_initialisation_is_not_an_edge(whole):
+    reasons = {u["reason"] for u in whole["unresolved"] if "llama-s" in (short(u["a"]), short(u["b"]))}
+    assert reasons == {"shared-init"}
+    assert all("llama-s" not in (short(e["parent"]), short(e["child"])) for e in whole["edges"])
+
+
+def test_no_direction_is_stated_without_a_signal(whole):
+    """Dense checkpoints, no cast, no merge: the shape of a tree alone directs nothing."""
+    assert whole["edges"] == []
+    open_links = [u for u in whole["unresolved"] if u["reason"] == "direction-undetermined"]
+    assert len(open_links) >= 10
+    assert all(u["log10_p"] <= math.log10(whole["level_used"]) for u in open_links)
+    for component in whole["components"]:
+        sure = [short(r) for r, p in zip(component["roots"], component["root_probabilities"], strict=True) if p > 0.5]
+        assert component["size"] == 1 or sure in ([], ["llama-s"])
+
+
+def test_the_level_counts_every_pair(whole):
+    n = len(whole["nodes"])
+    assert whole["family_size"] == n * (n - 1) // 2
+    assert whole["level_used"] == pytest.approx(1e-6 / whole["family_size"])
+
+
+def test_the_drawing_names_every_model_once(whole):
+    text = tree_text(whole)
+    for node in whole["nodes"]:
+        if whole["components"][node["component"]]["size"] > 1:
+            drawn = [
+                line for line in text.split("A common start")[0].splitlines() if f"{short(node['id'])} " in f"{line} "
+            ]
+            assert len(drawn) >= 1
+    assert "On their own" in text

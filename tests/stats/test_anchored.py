@@ -88,8 +88,9 @@ def test_later_units_are_no_anchors(seed):
     np.testing.assert_allclose(swapped[t:, t], before[order[t:], t], atol=1e-9)
 
 
-@pytest.mark.parametrize("n", [4, 5, 6])
-@pytest.mark.parametrize("kind", ["nasty", "alike", "one model twice"])
+@pytest.mark.parametrize(
+    ("kind", "n"), [*itertools.product(["nasty", "alike", "one model twice"], [4, 5]), ("alike", 6)]
+)
 def test_mean_over_all_labellings_of_either_model_is_at_most_one(n, kind):
     """The promise itself, by enumeration. Alike units are the hard case: there the scores know most."""
     first, second = _nasty(n, n) if kind == "nasty" else _drawn(n, n, d=8)[1:]

@@ -20,8 +20,7 @@ def test_equals_its_oracle(seed, n, grid):
     assert found.log_evalue == found.trajectory[-1]
 
 
-@pytest.mark.parametrize("n", [2, 3, 5, 7])
-@pytest.mark.parametrize("scale", [0.1, 30.0, 1e4])
+@pytest.mark.parametrize(("n", "scale"), [*itertools.product([2, 3, 5], [0.1, 30.0, 1e4]), (7, 1e4)])
 def test_mean_over_all_labellings_is_one(n, scale):
     """The promise itself, by enumeration: heavy tails, huge scores and underflowing weights included."""
     scores = np.random.default_rng(n).standard_t(1.5, size=(n, n)) * scale

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import nulls
 from oracles import naive
 from stats.axes import Axis
 from stats.eprocess import cosine_grid, either_eprocess, square_evalues
@@ -68,24 +67,29 @@ def test_equals_its_oracle(seed):
 
 @pytest.mark.parametrize("side", ["a", "b"])
 @pytest.mark.parametrize("kind", ["random", "one hub", "equal units", "the other one"])
-def test_mean_over_all_labellings_inside_runs_is_at_most_one(side, kind):
-    """Two layers of two runs of three units, all 6^4 labellings of one side, whatever the other side is."""
+@pytest.mark.parametrize(("layers", "runs"), [(1, 3), (2, 1)])
+def test_mean_over_all_labellings_inside_runs_is_at_most_one(layers, runs, kind, side):
+    """All labellings of three runs of three units in one layer, or of one run in each of two, whatever the other side is.
+
+    No run is joined with another: what joining may cost is not spent, and the mean is at most 0.9 + 0.1 / 2.
+    """
     rng = np.random.default_rng(1)
-    honest = [rng.normal(size=(4, 6)) for _ in range(2)]
+    n = 3 * runs
+    honest, drawn, noise = rng.normal(size=(3, layers, 4, n))
     other = {
-        "random": [rng.normal(size=(4, 6)) for _ in range(2)],
-        "one hub": [np.where(np.arange(6) == 1, 50.0, 0.01) * rng.normal(size=(4, 6)) for _ in range(2)],
-        "equal units": [np.ones((4, 6)) * np.arange(4)[:, None] for _ in range(2)],
+        "random": drawn,
+        "one hub": np.where(np.arange(n) == 1, 50.0, 0.01) * noise,
+        "equal units": np.ones((layers, 4, n)) * np.arange(4)[:, None],
         "the other one": honest,
     }[kind]
-    orders = list(itertools.permutations(range(3)))
     total = []
-    for p in itertools.product(orders, repeat=4):
-        moved = [honest[k][:, [*p[2 * k], *(3 + i for i in p[2 * k + 1])]] for k in range(2)]
-        pair = (moved, other) if side == "a" else (other, moved)
+    for orders in itertools.product(itertools.permutations(range(3)), repeat=layers * runs):
+        shifted = np.array(orders).reshape(layers, runs, 3) + 3 * np.arange(runs)[:, None]
+        moved = [m[:, order] for m, order in zip(honest, shifted.reshape(layers, n), strict=True)]
+        pair = (moved, other[:1]) if side == "a" else (other[:1], moved)
         with apart():
             total.append(math.exp(_test(*pair, run=3).log_evalue))
-    assert math.fsum(total) / len(total) <= 1.0 + 1e-9
+    assert math.fsum(total) / len(total) <= 0.95 + 1e-9
 
 
 def test_runs_that_share_labels_are_one_group():
@@ -129,19 +133,6 @@ def test_silence_costs_next_to_nothing():
     rng = np.random.default_rng(3)
     found = _test([rng.normal(size=(64, 64)) for _ in range(2)], [rng.normal(size=(64, 64)) for _ in range(2)], run=8)
     assert math.log(0.9) <= found.log_evalue < math.log(2.0)
-
-
-def test_two_thousand_nulls_stay_within_the_limits():
-    rng = np.random.default_rng(4)
-    tally = nulls.Tally()
-    common = rng.normal(size=(16, 3))
-    for _ in range(2000):
-        a, b = (
-            [common @ rng.standard_t(2, size=(3, 16)) + rng.standard_t(2, size=(16, 16)) for _ in range(2)]
-            for _ in range(2)
-        )
-        tally.log10_p["value-units"].append(_test(a, b, run=8).log_pvalue / math.log(10))
-    assert tally.excess() == []
 
 
 def test_refusals():

@@ -8,6 +8,8 @@ export NUMBA_CACHE_DIR ?= $(CURDIR)/.cache/numba-$(shell cat $$(find stats -name
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Two test workers with two BLAS threads each only wait for each other.
 export OPENBLAS_NUM_THREADS ?= 1
+# Compiled modules are kept: without them every worker and every process of the tests compiles all of them again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo setup test check calibrate bench bench-table outside golden zoo clean
 help:            ## what there is

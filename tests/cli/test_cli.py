@@ -53,7 +53,7 @@ def test_related_pair_as_text_and_json():
 
 
 def test_unrelated_pair_says_what_it_would_have_missed():
-    done = run("compare", ZOO / "llama-a", ZOO / "llama-b")
+    done = run("compare", ZOO / "micro-00", ZOO / "micro-01")
     assert done.returncode == 0
     assert done.stdout.startswith("NO EVIDENCE")
     assert "would have been found with power 0.95" in words(done.stdout)
@@ -138,10 +138,10 @@ def test_two_folders_with_one_config_and_no_weights(broken, tmp_path):
 
 
 def test_equal_config_and_tokenizer_prove_nothing(tmp_path):
-    for name in ("llama-a", "llama-b"):
+    for name in ("micro-00", "micro-01"):
         derive.save(derive.load(ZOO / name), tmp_path / name, config={"model_type": "llama", "_name_or_path": "same"})
         (tmp_path / name / "tokenizer.json").write_text('{"version": "1.0"}')
-    done = run("compare", tmp_path / "llama-a", tmp_path / "llama-b", "--json")
+    done = run("compare", tmp_path / "micro-00", tmp_path / "micro-01", "--json")
     assert json.loads(done.stdout)["verdict"] == "no-evidence"
 
 
@@ -177,8 +177,8 @@ def test_pairs_go_on_after_a_failure(tmp_path):
 
 
 def test_every_line_of_pairs_says_whether_it_is_a_discovery(tmp_path):
-    lines = [f"{ZOO / a} {ZOO / b}" for a, b in (("llama-a", "llama-b"), ("llama-a", "llama-a-ft1"))]
-    (tmp_path / "pairs.txt").write_text("\n".join([*lines, f"{ZOO / 'llama-a'} {tmp_path / 'nowhere'}"]))
+    lines = [f"{ZOO / a} {ZOO / b}" for a, b in (("micro-00", "micro-01"), ("bert-a", "bert-a-ft"))]
+    (tmp_path / "pairs.txt").write_text("\n".join([*lines, f"{ZOO / 'micro-00'} {tmp_path / 'nowhere'}"]))
     done = run("compare", "--pairs", tmp_path / "pairs.txt")
     stranger, child, failed = (json.loads(line) for line in done.stdout.splitlines())
     assert stranger["ebh"] == {"alpha": 1e-6, "family_size": 3, "rejected": False}

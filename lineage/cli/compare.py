@@ -107,7 +107,7 @@ def _code(document: Any, require: str | None) -> int:
 
 def _hint_at_others(*references: str) -> None:
     """Say where a folder holds further weight sets that were not looked at."""
-    from lineage.report.text import safe
+    from lineage.names import safe
     from lineage.searching import sets_beside
 
     for reference in dict.fromkeys(references):
@@ -134,7 +134,8 @@ def _run_pairs(source: str, options: Any, *, quiet: bool, verbose: bool, require
                 break
     if not failed:
         return worst
-    from lineage.report.text import counted, safe
+    from lineage.names import safe
+    from lineage.report.text import counted
 
     write_stderr(f"lineage: {len(failed)} of {counted(len(pairs), 'pair')} failed; the first: {safe(failed[0])}\n")
     return OPERATIONAL

@@ -64,8 +64,8 @@ def report_error(error: Exception, *, as_json: bool) -> int:
 
 
 def _tell(entry: dict[str, str], sentence: str, as_json: bool) -> None:
+    from lineage.names import safe
     from lineage.record import SCHEMA_VERSION
-    from lineage.report.text import safe
 
     if as_json:
         try:

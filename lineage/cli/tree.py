@@ -1,5 +1,6 @@
 """`lineage tree`."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -12,12 +13,15 @@ from lineage.cli.options import (
     QuietOption,
     RowKeyOption,
     SeedOption,
-    VerboseOption,
     use_cache_folder,
 )
 from lineage.cli.output import writer
 from lineage.cli.progress import progress
 
+VerboseOption = Annotated[
+    bool,
+    typer.Option("--verbose", help="Name every model in the text; show progress on stderr even without a terminal."),
+]
 FromOption = Annotated[str | None, typer.Option("--from", metavar="FILE|-", help="Read references, one a line.")]
 
 
@@ -43,7 +47,7 @@ def command(
     from lineage.report import tree_text
     from lineage.searching import find_all, is_missing, read_references
 
-    write = writer(output, as_json=json_output, quiet=quiet, text=tree_text)
+    write = writer(output, as_json=json_output, quiet=quiet, text=partial(tree_text, verbose=verbose))
     options = TreeOptions(alpha=alpha, seed=seed, row_key=load_row_key(row_key) if row_key else PUBLIC_KEY)
     references = [*(refs or []), *(read_references(from_file) if from_file else [])]
     found = find_all(references)

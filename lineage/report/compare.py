@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import RenderableType
 
+from lineage.names import safe
 from lineage.report.text import (
     WIDTH,
     Column,
@@ -13,7 +14,6 @@ from lineage.report.text import (
     fitted,
     power_of_ten,
     render,
-    safe,
     table,
     unbroken,
 )

@@ -11,16 +11,13 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lineage.names import safe
+
 WIDTH = 110
 """Columns of the text of a pipe or a file, fixed so that one document gives one text."""
 
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 _TRAILING = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$", re.MULTILINE)
-
-
-def safe(name: object) -> str:
-    """A name without control characters: model names are hostile input, and terminals obey escape codes."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(name))
 
 
 def unbroken(text: str) -> str:
@@ -135,6 +132,19 @@ def render(blocks: Sequence[Sequence[RenderableType]], *, colour: bool = False, 
             else:
                 console.print(part)
     return _TRAILING.sub(r"\1", out.getvalue()).replace(_NO_BREAK, " ")
+
+
+def n_lines(blocks: Sequence[Sequence[RenderableType]], width: int) -> int:
+    """Lines that `render` makes of strings, unbroken texts and tables whose cells do not fold."""
+    full = [b for b in blocks if b]
+    parts = [part for block in full for part in block]
+    total = max(0, len(full) - 1)
+    for part in parts:
+        if isinstance(part, str):
+            total += _wrapped(part, width).count("\n")
+        else:
+            total += part.row_count + 1 if isinstance(part, Table) else 1
+    return total
 
 
 def _wrapped(line: str, width: int) -> str:

@@ -1,162 +1,269 @@
 """A tree document in the terminal: one drawn tree per family, then what stands apart and what stayed open."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.text import Text
-from rich.tree import Tree
 
-from lineage.report.text import bytes_text, counted, power_of_ten, render, safe, table
+from lineage.names import safe, shortened
+from lineage.report.branches import UNDIRECTED, Branches, Grove
+from lineage.report.folding import EVERYTHING, Folding
+from lineage.report.pen import Pen, architecture_of, line
+from lineage.report.text import WIDTH, bytes_text, counted, n_lines, power_of_ten, render, table
+
+MOST_LINES = 60
+"""Of the view without --verbose: a page or two of a terminal."""
+
+_LEVELS = tuple(
+    Folding(children, lines, drawn_from, listed)
+    for children, lines, drawn_from, listed in (
+        (12, 10**9, 0, 6),
+        (12, 40, 0, 6),
+        (12, 40, 3, 6),
+        (12, 30, 3, 6),
+        (10, 24, 4, 6),
+        (8, 20, 4, 6),
+        (8, 16, 5, 5),
+        (6, 13, 5, 5),
+        (6, 11, 6, 4),
+        (4, 9, 6, 4),
+        (4, 8, 8, 4),
+        (3, 7, 8, 3),
+        (3, 6, 10, 3),
+        (2, 5, 12, 3),
+        (2, 4, 17, 2),
+        (1, 3, 33, 2),
+        (1, 3, 10**9, 2),
+    )
+)
+"""From the fullest view to the shortest; the first that fits is shown."""
+
+_LONGEST, _GROWN = 41, 2_000
+"""Lines up to which drawings grow into what room is left, and models up to which that is tried."""
+
+_MOST_DRAWN, _MOST_FAMILIES = 8, 12
+"""Families drawn in a folded view, and those on a line each after them; further ones are counted."""
 
 _UNDIRECTED = "Undirected links are drawn from the centre of the family and say nothing of who came first."
-_SHARED_START = "Shares only a start with the models above; no evidence that one descends from the other:"
 _UNTESTABLE = "no test was valid on any pair with them (an unknown architecture, or no usable values, on either side)"
 
+_BETWEEN = " ── "
+_SHORT = 12
+"""Columns that the name of a family in one line keeps; the number of its models goes first."""
 
-def tree_text(document: Mapping[str, Any], *, colour: bool = False, width: int | None = None) -> str:
-    """The terminal report of one tree document."""
-    view = _View(document)
-    blocks: list[Sequence[RenderableType]] = [[_headline(document, view)]]
-    blocks += [view.family(component, number) for number, component in enumerate(view.families, start=1)]
-    blocks.append(_listed("Identical, and linked to nothing else here", view.copied, view))
-    blocks.append(_listed(f"On their own ({len(view.alone)}): {_why_alone(document)}", view.alone, view))
-    blocks.append(_listed(f"Could not be tested ({len(view.untestable)}): {_UNTESTABLE}", view.untestable, view))
-    blocks.append(_unresolved(document))
-    if document["skipped"]:
-        rows = [(s["ref"], s["reason"]) for s in document["skipped"]]
-        blocks.append(["Not read", table(("model", "reason"), rows)])
-    return render([*blocks, _cost(document)], colour=colour, width=width)
+Block = list[RenderableType]
 
 
-def _headline(d: Mapping[str, Any], view: "_View") -> str:
-    """Counts that add up to the number of models; copies are counted where their originals are, and once more."""
-    related = sum(c["size"] + view.copies_in(c) for c in view.families)
-    copied = sum(1 + len(view.twins[name]) for name in view.copied)
-    parts = [
-        f"{related} in {counted(len(view.families), 'family', 'families')}" if related else "no family",
-        f"{copied} in {counted(len(view.copied), 'identical set')} with no other link" if copied else "",
-        f"{len(view.alone)} on {'its' if len(view.alone) == 1 else 'their'} own" if view.alone else "",
-        f"{len(view.untestable)} that could not be tested" if view.untestable else "",
-    ]
-    n_copies = sum(len(t) for t in view.twins.values())
-    copies = f" ({counted(n_copies, 'identical copy', 'identical copies')} among them)" if n_copies else ""
-    tested = (
-        f"{counted(d['family_size'], 'pair')} tested at level {d['level_used']:.2g} each (family-wise {d['alpha']:g})."
-        if d["family_size"]
-        else "No pair of different models to test."
-    )
-    return f"{counted(len(d['nodes']), 'model')}{copies}: {', '.join(p for p in parts if p)}. {tested}"
+def tree_text(
+    document: Mapping[str, Any], *, colour: bool = False, width: int | None = None, verbose: bool = False
+) -> str:
+    """The terminal report of one tree document.
 
+    Parameters
+    ----------
+    document : mapping
+        As of `schemas/tree-1.json`.
+    colour : bool
+    width : int, optional
+        Columns.
+    verbose : bool
+        Name every model; otherwise there are about `MOST_LINES` lines at most, and whoever is left out is counted
+        where it belongs.
 
-def _why_alone(d: Mapping[str, Any]) -> str:
-    return "no test linked them to anything here" if d["family_size"] else "there was nothing else to test them with"
-
-
-def _listed(title: str, names: Sequence[str], view: "_View") -> list[RenderableType]:
-    return [title, *(f"  {safe(name)}{view.copies(name)}" for name in names)] if names else []
+    Returns
+    -------
+    str
+    """
+    branches = Branches(document)
+    columns = width or WIDTH
+    if verbose:
+        return render(_View(document, branches, EVERYTHING, columns).blocks(), colour=colour, width=width)
+    blocks: list[Block] = []
+    for folding in _LEVELS:
+        blocks = _View(document, branches, folding, columns).blocks()
+        if n_lines(blocks, columns) <= MOST_LINES:
+            break
+    for lines in range(folding.lines + 1, _LONGEST if len(document["nodes"]) <= _GROWN else 0):
+        longer = _View(document, branches, replace(folding, lines=lines), columns).blocks()
+        if n_lines(longer, columns) > MOST_LINES:
+            break
+        blocks = longer
+    return render(blocks, colour=colour, width=width)
 
 
 class _View:
-    """One document sorted for drawing: families, and what stands apart."""
+    """One document at one width, with so much folded."""
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        self.children: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-        self.open: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-        self.twins: dict[str, list[str]] = defaultdict(list)
-        self.nodes = {n["id"]: n for n in document["nodes"]}
-        for edge in document["edges"]:
-            self.children[edge["parent"]].append(edge)
-        for link in document["unresolved"]:
-            if link["reason"] == "direction-undetermined":
-                self.open[link["a"]].append({**link, "to": link["b"]})
-                self.open[link["b"]].append({**link, "to": link["a"]})
+    def __init__(self, document: Mapping[str, Any], branches: Branches, folding: Folding, width: int) -> None:
+        self.document = document
+        self.branches = branches
+        self.folding = folding
+        self.width = width
+        self.pen = Pen(branches, folding, width)
+        self.top_of: dict[str, str] = {}
+        nodes, twins = branches.nodes, branches.twins
+        self.members: dict[int, list[str]] = defaultdict(list)
+        self.copies_of: Counter[int] = Counter()
         for node in document["nodes"]:
             if node["duplicate_of"]:
-                self.twins[node["duplicate_of"]].append(node["id"])
-        self._sort(document)
-
-    def _sort(self, document: Mapping[str, Any]) -> None:
-        self.families = [c for c in document["components"] if c["size"] > 1]
+                self.copies_of[node["component"]] += 1
+            else:
+                self.members[node["component"]].append(node["id"])
+        self.families = sorted(
+            (c for c in document["components"] if c["size"] > 1),
+            key=lambda c: (-c["size"] - self.copies_of[c["id"]], c["id"]),
+        )
         single = [c["roots"][0] for c in document["components"] if c["size"] == 1]
-        self.copied = [name for name in single if name in self.twins]
-        rest = [name for name in single if name not in self.twins]
-        self.untestable = [n for n in rest if document["family_size"] and not self.nodes[n]["testable"]]
-        self.alone = [n for n in rest if n not in self.untestable]
+        self.copied = [name for name in single if name in twins]
+        rest = [name for name in single if name not in twins]
+        self.untestable = [n for n in rest if document["family_size"] and not nodes[n].get("testable", True)]
+        untestable = set(self.untestable)
+        self.alone = [n for n in rest if n not in untestable]
 
-    def copies(self, name: str) -> str:
-        """Names of identical copies, for behind a name."""
-        twins = self.twins.get(name, [])
-        return f"  (identical: {', '.join(safe(t) for t in twins)})" if twins else ""
+    def blocks(self) -> list[Block]:
+        """Everything that is told, in paragraphs."""
+        d = self.document
+        why = "no test linked them to anything here" if d["family_size"] else "there was nothing else to test them with"
+        blocks: list[Block] = [[self._headline()], *self._drawn()]
+        blocks.append(self._listed("Identical, and linked to nothing else here", self.copied))
+        blocks.append(self._listed(f"On their own ({len(self.alone):,}): {why}", self.alone))
+        blocks.append(self._listed(f"Could not be tested ({len(self.untestable):,}): {_UNTESTABLE}", self.untestable))
+        blocks += [self._starts(), self._further(), self._skipped()]
+        told = self._cost()
+        if self.pen.n_folded:
+            names = "is counted and not named" if self.pen.n_folded == 1 else "are counted and not named"
+            told.insert(0, f"{counted(self.pen.n_folded, 'model')} {names} above; --verbose names all.")
+        return [*blocks, told]
 
-    def copies_in(self, component: Mapping[str, Any]) -> int:
-        """How many identical copies the members of a family have."""
-        return sum(len(t) for name, t in self.twins.items() if self.nodes[name]["component"] == component["id"])
+    def _headline(self) -> str:
+        """Counts that add up to the number of models; copies are counted where their originals are, and once more."""
+        d, twins = self.document, self.branches.twins
+        related = sum(c["size"] + self.copies_of[c["id"]] for c in self.families)
+        copied = sum(1 + len(twins[name]) for name in self.copied)
+        parts = [
+            f"{related:,} in {counted(len(self.families), 'family', 'families')}" if related else "no family",
+            f"{copied:,} in {counted(len(self.copied), 'identical set')} with no other link" if copied else "",
+            f"{len(self.alone):,} on {'its' if len(self.alone) == 1 else 'their'} own" if self.alone else "",
+            f"{len(self.untestable):,} that could not be tested" if self.untestable else "",
+        ]
+        n_copies = sum(map(len, twins.values()))
+        copies = f" ({counted(n_copies, 'identical copy', 'identical copies')} among them)" if n_copies else ""
+        tested = (
+            f"{counted(d['family_size'], 'pair')} tested at level {d['level_used']:.2g} each (family-wise {d['alpha']:g})."
+            if d["family_size"]
+            else "No pair of different models to test."
+        )
+        return f"{counted(len(d['nodes']), 'model')}{copies}: {', '.join(p for p in parts if p)}. {tested}"
 
-    def family(self, component: Mapping[str, Any], number: int) -> list[RenderableType]:
-        """One drawing per root of a family, the largest first."""
-        n_copies = self.copies_in(component)
-        copies = f" and {counted(n_copies, 'identical copy', 'identical copies')}" if n_copies else ""
-        seen: set[str] = set()
-        drawn: list[tuple[int, Tree]] = []
-        for root, sure in zip(component["roots"], component["root_probabilities"], strict=True):
-            before = len(seen)
-            seen.add(root)
-            top = self._top(root, sure)
-            self._grow(top, root, seen)
-            drawn.append((len(seen) - before, top))
-        parts: list[RenderableType] = [f"Family {number}, {counted(component['size'], 'model')}{copies}"]
-        for place, (_, top) in enumerate(sorted(drawn, key=lambda item: -item[0])):
-            parts += [_SHARED_START, top] if place else [top]
-        return [*parts, _UNDIRECTED] if seen & set(self.open) else parts
+    def _drawn(self) -> list[Block]:
+        """Families as trees, then the small ones on a line each, then the number of the others."""
+        full = self.folding.is_full
+        large = [c for c in self.families if c["size"] >= self.folding.drawn_from]
+        n_drawn = len(large) if full else min(len(large), _MOST_DRAWN)
+        blocks, is_open = [], False
+        for number, component in enumerate(self.families, start=1):
+            grove = self.branches.grove(component["id"], self.members[component["id"]], component["roots"])
+            self.top_of |= grove.top_of
+            if number <= n_drawn:
+                blocks.append(self._family(component, grove, number))
+                is_open |= any(UNDIRECTED in t.words[0] for twigs in grove.below.values() for t in twigs)
+            elif number <= n_drawn + _MOST_FAMILIES:
+                if number == n_drawn + 1:
+                    blocks.append([])
+                blocks[-1].append(self._in_one_line(component, grove, number))
+        left = self.families[n_drawn + _MOST_FAMILIES :]
+        if left:
+            n = self.pen.counts(sum(c["size"] + self.copies_of[c["id"]] for c in left))
+            blocks[-1].append(f"… {counted(len(left), 'more family', 'more families')}, {n:,} models in all")
+        if is_open:
+            blocks[n_drawn - 1].append(_UNDIRECTED)
+        return blocks
 
-    def _top(self, root: str, sure: float) -> Tree:
-        node = self.nodes[root]
-        told = "" if sure > 0.5 else "  (root undetermined, drawn from the centre)"
-        size = f"{node['architecture']}, {node['parameters']:,} parameters, {node['dtype']}"
-        return Tree(Text(f"{safe(root)}{self.copies(root)}  [{size}]{told}"))
+    def _title(self, component: Mapping[str, Any], number: int) -> str:
+        n = self.copies_of[component["id"]]
+        copies = f" and {counted(n, 'identical copy', 'identical copies')}" if n else ""
+        return f"Family {number}, {counted(component['size'], 'model')}{copies}"
 
-    def _grow(self, branch: Tree, name: str, seen: set[str]) -> None:
-        for edge in self.children.get(name, []):
-            if edge["child"] in seen:
-                continue
-            seen.add(edge["child"])
-            label = f"{safe(edge['child'])}  {edge['kind']}, p {power_of_ten(edge['log10_p'])}, probability {edge['probability']:.2f}"
-            self._grow(branch.add(Text(label + self.copies(edge["child"]))), edge["child"], seen)
-        for link in self.open.get(name, []):
-            if link["to"] in seen:
-                continue
-            seen.add(link["to"])
-            label = f"{safe(link['to'])}  {link['kind']}, p {power_of_ten(link['log10_p'])} (undirected)"
-            self._grow(branch.add(Text(label + self.copies(link["to"]))), link["to"], seen)
-        for edge in sorted(
-            (e for es in self.children.values() for e in es if e["child"] == name), key=lambda e: str(e["parent"])
-        ):
-            if edge["parent"] in seen:
-                continue
-            seen.add(edge["parent"])
-            label = f"{safe(edge['parent'])}  its parent, {edge['kind']}, p {power_of_ten(edge['log10_p'])}"
-            self._grow(branch.add(Text(label + self.copies(edge["parent"]))), edge["parent"], seen)
+    def _family(self, component: Mapping[str, Any], grove: Grove, number: int) -> Block:
+        """One drawing per tree of a family, the largest first."""
+        sure = dict(zip(component["roots"], component.get("root_probabilities", ()), strict=False))
+        lines: Block = [self._title(component, number)]
+        words = {}
+        for top, _ in grove.tops:
+            size = f"  {architecture_of(self.branches.nodes[top])}"
+            told = "  (root undetermined, drawn from the centre)" if sure.get(top, 1.0) <= 0.5 else ""
+            words[top] = [size + told, size, ""]
+        return [*lines, *self.pen.trees(grove, words)]
 
+    def _in_one_line(self, component: Mapping[str, Any], grove: Grove, number: int) -> Text:
+        """A small family: both of a pair, else its first root and how many more."""
+        top = grove.tops[0][0]
+        prefix = f"{self._title(component, number)}: "
+        twigs = grove.below.get(top, [])
+        if component["size"] == 2 and len(twigs) == 1 and not self.copies_of[component["id"]]:
+            room = self.width - cell_len(prefix) - len(_BETWEEN)
+            words = twigs[0].words
+            ending = next(e for e in (f"  {words[0]}, {words[1]}", f"  {words[0]}", "") if cell_len(e) <= room // 2)
+            ends = [shortened(safe(i), (room - cell_len(ending)) // 2, cell_len) for i in (top, twigs[0].name)]
+            return line(prefix, _BETWEEN.join(ends), ending)
+        n = self.pen.counts(component["size"] + self.copies_of[component["id"]] - 1)
+        more = f" and {n:,} more"
+        if cell_len(prefix) + cell_len(more) + _SHORT > self.width:
+            prefix = f"Family {number:,}: "
+        return line(prefix, *self.pen.fitted(prefix, top, [more]))
 
-def _unresolved(d: Mapping[str, Any]) -> list[RenderableType]:
-    """Links that are no edges: common starts as a table, further children of one parent as a number."""
-    rows = [
-        (u["a"], u["b"], u["kind"], power_of_ten(u["log10_p"])) for u in d["unresolved"] if u["reason"] == "shared-init"
-    ]
-    title = "A common start, no evidence of descent"
-    parts: list[RenderableType] = [title, table(("model", "model", "kind", "p"), rows, right=(3,))] if rows else []
-    siblings = sum(u["reason"] == "sibling" for u in d["unresolved"])
-    if siblings:
-        are = "is a pair" if siblings == 1 else "are pairs"
-        parts.append(f"{counted(siblings, 'further link')} {are} of children of one parent in the trees above.")
-    return parts
+    def _listed(self, title: str, names: Sequence[str]) -> Block:
+        return [title, *self.pen.listed(names)] if names else []
 
+    def _starts(self) -> Block:
+        """Common starts: one row for every two trees, or every pair where all is asked for."""
+        links = [u for u in self.document["unresolved"] if u["reason"] == "shared-init"]
+        if not links:
+            return []
+        title = "A common start, no evidence of descent"
+        if self.folding.is_full:
+            rows = [(u["a"], u["b"], u["kind"], power_of_ten(u["log10_p"])) for u in links]
+            return [title, table(("model", "model", "kind", "p"), rows, right=(3,))]
+        between: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for u in links:
+            a, b = sorted(self.top_of.get(u[end], u[end]) for end in ("a", "b"))
+            between[a, b].append(u["log10_p"])
+        room = (self.width - 32) // 2
+        short = [
+            (*(shortened(safe(i), room, cell_len) for i in pair), f"{len(ps):,}", power_of_ten(min(ps)))
+            for pair, ps in sorted(between.items())
+        ]
+        headers = ("tree of", "and tree of", "pairs", "strongest p")
+        made: Block = [title, table(headers, short[: self.folding.listed], right=(2, 3))]
+        left = len(short) - self.folding.listed
+        return [*made, f"… {counted(left, 'more pair')} of trees"] if left > 0 else made
 
-def _cost(d: Mapping[str, Any]) -> list[RenderableType]:
-    run = d["record"]["run"]
-    if not d["nodes"] or "bytes_read" not in run:
-        return []
-    per_model = run["bytes_read"] // max(1, len(run["inputs"]))
-    return [f"Read {bytes_text(per_model)} a model on average, {run['seconds']:.1f} s in all."]
+    def _further(self) -> Block:
+        """Pairs that the drawings imply, as a number."""
+        n = sum(u["reason"] == "sibling" for u in self.document["unresolved"])
+        are = "is a pair" if n == 1 else "are pairs"
+        return [f"{counted(n, 'further link')} {are} of children of one parent in the trees above."] if n else []
+
+    def _skipped(self) -> Block:
+        skipped = self.document["skipped"]
+        if not skipped:
+            return []
+        room = self.width // 2
+        rows = [(s["ref"], s["reason"]) for s in skipped]
+        if not self.folding.is_full:
+            rows = [(shortened(safe(a), room, cell_len), shortened(safe(b), room - 4, cell_len)) for a, b in rows]
+        left = len(rows) - self.folding.listed
+        more: Block = [f"… and {left:,} more"] if left > 0 else []
+        return ["Not read", table(("model", "reason"), rows[: self.folding.listed]), *more]
+
+    def _cost(self) -> Block:
+        d = self.document
+        run = d["record"]["run"]
+        if not d["nodes"] or "bytes_read" not in run:
+            return []
+        per_model = run["bytes_read"] // max(1, len(run["inputs"]))
+        return [f"Read {bytes_text(per_model)} a model on average, {run['seconds']:.1f} s in all."]

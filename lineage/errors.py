@@ -32,6 +32,18 @@ class NoModelError(LineageError, FileNotFoundError):
     """A folder that was searched holds no model at all."""
 
 
+class UnreadableDocumentError(LineageError, OSError):
+    """A document that was to be read is not there or cannot be read."""
+
+
+class MalformedDocumentError(LineageError, ValueError):
+    """What was to be a document of ours is none, or contradicts itself."""
+
+
+class UndrawableError(LineageError):
+    """A document that is well, and too tangled for a picture."""
+
+
 class OutputError(LineageError):
     """The answer could not be written where it was asked; told on stderr, because stdout may hold the answer."""
 

@@ -6,6 +6,7 @@ import typer
 
 from lineage.cli.compare import command as compare_command
 from lineage.cli.errors import report_error, report_usage
+from lineage.cli.export import command as export_command
 from lineage.cli.options import print_version
 from lineage.cli.streams import abandon_stdout
 from lineage.cli.tree import command as tree_command
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command("compare", no_args_is_help=True)(compare_command)
 app.command("tree", no_args_is_help=True)(tree_command)
+app.command("export", no_args_is_help=True)(export_command)
 
 
 @app.callback()

@@ -59,14 +59,7 @@ def writer(outputs: Sequence[str] | None, *, as_json: bool, quiet: bool, text: T
     UsageError
         A format is unknown, a path is empty, named twice or cannot be written, or stdout is asked for twice.
     """
-    targets = [_target(output) for output in outputs or []]
-    _refuse_repeats(targets)
-    on_stdout = [name for name, path in targets if path is None]
-    files = [(name, path) for name, path in targets if path is not None]
-    if as_json and on_stdout:
-        raise UsageError("--json already writes stdout", where="--output", hint="give the other format a path")
-    for _, path in files:
-        check_target(path)
+    on_stdout, files = places(outputs, ("json", "text"), as_json=as_json)
     if not on_stdout and not quiet:
         on_stdout = ["json" if as_json else "text"]
 
@@ -86,6 +79,41 @@ def writer(outputs: Sequence[str] | None, *, as_json: bool, quiet: bool, text: T
     return write
 
 
+def places(
+    outputs: Sequence[str] | None, formats: Sequence[str], *, as_json: bool
+) -> tuple[list[str], list[tuple[str, Path]]]:
+    """Where each output goes, looked at before any work.
+
+    Parameters
+    ----------
+    outputs : sequence of str
+        FORMAT, or FORMAT=PATH; without a path, or with -, it goes to stdout.
+    formats : sequence of str
+        Names there are.
+    as_json : bool
+        stdout is taken by JSON.
+
+    Returns
+    -------
+    list of str, list of (str, Path)
+        The format for stdout, if any; formats and their files.
+
+    Raises
+    ------
+    UsageError
+        As `writer`.
+    """
+    targets = [_target(output, formats) for output in outputs or []]
+    _refuse_repeats(targets)
+    on_stdout = [name for name, path in targets if path is None]
+    files = [(name, path) for name, path in targets if path is not None]
+    if as_json and on_stdout:
+        raise UsageError("--json already writes stdout", where="--output", hint="give the other format a path")
+    for _, path in files:
+        check_target(path)
+    return on_stdout, files
+
+
 def is_coloured() -> bool:
     """Whether stdout is a terminal that wants colour."""
     return is_terminal(sys.stdout) and "NO_COLOR" not in os.environ
@@ -99,11 +127,11 @@ def text_width() -> int | None:
     return max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size().columns))
 
 
-def _target(output: str) -> tuple[str, Path | None]:
+def _target(output: str, formats: Sequence[str]) -> tuple[str, Path | None]:
     name, equals, path = output.partition("=")
-    if name not in {"json", "text"}:
-        raise UsageError(f"no format {name!r}", where="--output", hint="use one of json, text")
-    if not equals:
+    if name not in formats:
+        raise UsageError(f"no format {name!r}", where="--output", hint=f"use one of {', '.join(formats)}")
+    if path == "-" or not equals:
         return name, None
     if not path:
         raise UsageError(f"no path after {output}", where="--output", hint=f"name a file, or -o {name} for stdout")

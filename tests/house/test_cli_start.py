@@ -20,7 +20,9 @@ sys.stderr.write(json.dumps({{"code": code, "cpu": used.ru_utime + used.ru_stime
 HEAVY = {"numpy", "numba", "huggingface_hub", "scipy", "ml_dtypes", "safetensors", "rich", "stats", "crawl"}
 
 
-@pytest.mark.parametrize("args", [["--help"], ["compare", "--help"], ["tree", "--help"], ["--version"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "args", [["--help"], ["compare", "--help"], ["tree", "--help"], ["export", "--help"], ["--version"]], ids=" ".join
+)
 def test_help_imports_nothing_heavy(args):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(args=args)], capture_output=True, text=True, check=True, timeout=60

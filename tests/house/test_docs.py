@@ -29,7 +29,9 @@ HEADINGS = [
 GUIDES = {"axes", "calibration", "reading-a-p-value", "what-is-read"}
 """Pages of docs/methods that explain instead of describing one statistic."""
 PAGES = sorted(p.stem for p in METHODS.glob("*.md") if p.stem not in GUIDES)
-COMMANDS = ("compare", "tree")
+COMMANDS = ("compare", "tree", "export")
+DOCUMENT_OF = {"export": "tree"}
+"""Commands whose document has the schema of another one."""
 FUNCTIONS = sorted(n for n, f in vars(stats).items() if inspect.isfunction(f) and not n.startswith("_"))
 
 
@@ -86,7 +88,14 @@ def test_options_in_the_docs_are_those_of_the_help(command):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_schema_of_every_command_is_named(command):
-    assert f"(../schemas/{command}-1.json)" in section(command)
+    assert f"(../schemas/{DOCUMENT_OF.get(command, command)}-1.json)" in section(command)
+
+
+def test_every_export_format_is_documented():
+    from lineage.export import EXPORTERS
+
+    table = section("export").partition("| format |")[2]
+    assert re.findall(r"^\| ([a-z]+) \|", table, re.MULTILINE) == list(EXPORTERS)
 
 
 def test_exit_codes_in_the_docs_are_those_of_the_program():

@@ -21,7 +21,8 @@ def summary_of(contents: Contents, drawing: Drawing) -> str:
     """Counts of everything, in sentences."""
     n_copies = sum(map(len, drawing.copies.values()))
     alone = f", {len(drawing.alone):,} on {'its' if len(drawing.alone) == 1 else 'their'} own" if drawing.alone else ""
-    parts = [f"{title_of(contents)}: {counted(len(drawing.families), 'family', 'families')}{alone}."]
+    families = counted(len(drawing.families), "family", "families") if drawing.families else "no family"
+    parts = [f"{title_of(contents)}: {families}{alone}."]
     if n_copies == 1:
         parts.append("1 is an identical copy and stands behind its original.")
     if n_copies > 1:

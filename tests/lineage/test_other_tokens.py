@@ -7,11 +7,13 @@ import pytest
 
 import derive
 from disguised import REWRITES, compared, config, weights
+from nulls import without_power
 
 KIN = ("llama-a", "llama-a-ft1", "llama-a-ft1-ft", "llama-a-lora")
 
 
 @cache
+@without_power()
 def answer(a, b, donor, rewrite):
     rng = np.random.default_rng([*a.encode(), *b.encode(), *rewrite.encode()])
     changed = REWRITES[rewrite](derive.swap_embedding(weights(b), weights(donor)), rng)

@@ -10,7 +10,7 @@ from disguised import REWRITES, compared, config, weights
 from lineage.body import Body
 from lineage.budget import LIMITS, Limits
 from lineage.tokens import shared_rows
-from nulls import opened
+from nulls import opened, without_power
 
 N = 256
 WORDS = [f"w{i}" for i in range(N)]
@@ -32,6 +32,7 @@ ORDER = np.random.default_rng(7).permutation(N)
 PLAIN, MOVED = tokenizer(range(N)), tokenizer(ORDER)
 
 
+@without_power()
 def answer(name, base="llama-a", limits=LIMITS, files=(PLAIN, MOVED)):
     changed = derive.add_noise(
         reordered(REWRITES["all"](weights(name), np.random.default_rng(3)), ORDER), 0.02, np.random.default_rng(4)

@@ -26,6 +26,7 @@ LONGEST = (
     "test_gate",
     "test_disguises",
     "test_zoo_pairs",
+    "test_samples",
     "test_trap_set",
     "test_anchored",
     "test_giant",

@@ -8,9 +8,12 @@ from typing import Any
 from lineage.distances import family_distances
 from lineage.evidence import Evidence
 from lineage.graph import Component, Edge, LineageGraph, Node, Unresolved, connected_components
-from lineage.infer import OPEN_BAND, Link, RootedTree, infer_component
+from lineage.infer import OPEN_BAND, Link
+from lineage.making import Made
 from lineage.members import Member
-from lineage.relation import Relation, relate
+from lineage.placing import Placed, place
+from lineage.relation import LOG_ODDS_CAP, Relation, relate
+from lineage.study import Study
 
 
 def family_graph(
@@ -19,6 +22,7 @@ def family_graph(
     duplicate_of: Mapping[str, str],
     groups: Sequence[Sequence[str]],
     related: Mapping[tuple[str, str], Evidence],
+    studies: Mapping[str, Study],
 ) -> LineageGraph:
     """Nodes, edges, open links and families.
 
@@ -32,6 +36,8 @@ def family_graph(
         Connected components of the distinct ones.
     related : mapping of (str, str) to Evidence
         Every pair the tests reject.
+    studies : mapping of str to Study
+        Larger slices of the members of families.
 
     Returns
     -------
@@ -43,7 +49,7 @@ def family_graph(
     unresolved: list[Unresolved] = []
     components: list[Component] = []
     for number, group in enumerate(groups):
-        roots = _infer_group([by_id[i] for i in group], related, edges, unresolved)
+        roots = _infer_group([by_id[i] for i in group], related, studies, edges, unresolved)
         names, probabilities = tuple(r for r, _ in roots), tuple(p for _, p in roots)
         components.append(Component(number, names, probabilities, tuple(group)))
     nodes = tuple(_node(m, component_of[duplicate_of.get(m.id, m.id)], duplicate_of.get(m.id)) for m in members)
@@ -58,6 +64,7 @@ def family_graph(
 def _infer_group(
     members: Sequence[Member],
     related: Mapping[tuple[str, str], Evidence],
+    studies: Mapping[str, Study],
     edges: list[Edge],
     unresolved: list[Unresolved],
 ) -> list[tuple[str, float]]:
@@ -72,11 +79,11 @@ def _infer_group(
         if len(part) == 1:
             roots.append((part[0], 1.0))
             continue
-        rooted = infer_component(part, inside)
-        settled = _settle(rooted, unresolved)
+        placed = place(part, inside, {i: studies[i] for i in part if i in studies})
+        settled = [*_settle(placed, unresolved), *_made_edges(placed.made, inside)]
         unresolved.extend(_siblings(settled, inside))
         edges.extend(settled)
-        roots.append((rooted.root, rooted.root_probability[rooted.root]))
+        roots.append((placed.root, placed.root_probability))
     unresolved.extend(Unresolved(k.a, k.b, k.kind, k.log_pvalue, "shared-init") for k in links if not k.is_descent)
     return roots
 
@@ -114,15 +121,19 @@ def _edge_evidence(relation: Relation, distance: float) -> dict[str, Any]:
     }
 
 
-def _settle(rooted: RootedTree, unresolved: list[Unresolved]) -> list[Edge]:
+def _settle(placed: Placed, unresolved: list[Unresolved]) -> list[Edge]:
     """Directed links become edges; those inside the open band stay unresolved."""
     edges = []
-    for item in rooted.links:
+    for item in placed.links:
         link, forward = item.link, item.a_is_parent
         if OPEN_BAND[0] <= forward <= OPEN_BAND[1]:
             unresolved.append(Unresolved(link.a, link.b, link.kind, link.log_pvalue, "direction-undetermined"))
             continue
         parent, child, sure = (link.a, link.b, forward) if forward > 0.5 else (link.b, link.a, 1.0 - forward)
+        sign = 1.0 if parent == link.a else -1.0
+        told = placed.signals.get((link.a, link.b), ())
+        turned = [{"name": name, "log_odds": round(sign * value, 4)} for name, value in told]
+        evidence = {**link.evidence, "signals": [*link.evidence["signals"], *turned]}
         edges.append(
             Edge(
                 parent,
@@ -132,9 +143,35 @@ def _settle(rooted: RootedTree, unresolved: list[Unresolved]) -> list[Edge]:
                 sure,
                 link.log_pvalue,
                 link.exactness,
-                evidence=link.evidence,
+                evidence=evidence,
             )
         )
+    return edges
+
+
+def _made_edges(made: Sequence[Made], links: Sequence[Link]) -> list[Edge]:
+    """Edges of what was made by a formula, from each of its sources that a test relates to it."""
+    known = {(k.a, k.b): k for k in links}
+    edges = []
+    sure = 1.0 / (1.0 + math.exp(-LOG_ODDS_CAP))
+    for item in made:
+        for parent, coefficient in item.parents:
+            link = known.get((min(parent, item.child), max(parent, item.child)))
+            if link is not None:
+                evidence = {"signals": [{"name": "replay", "log_odds": item.log_odds}], **item.details}
+                edges.append(
+                    Edge(
+                        parent,
+                        item.child,
+                        item.kind,
+                        sure,
+                        sure,
+                        link.log_pvalue,
+                        link.exactness,
+                        coefficient,
+                        evidence,
+                    )
+                )
     return edges
 
 

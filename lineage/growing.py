@@ -12,7 +12,7 @@ from lineage.documents import log10
 from lineage.evidence import Evidence, gather
 from lineage.families import family_graph
 from lineage.graph import LineageGraph, connected_components
-from lineage.members import Member, Progress, duplicates_of, read_members
+from lineage.members import Member, Progress, duplicates_of, read_members, read_studies
 from lineage.plan import PUBLIC_KEY, RowKey
 from lineage.record import SCHEMA_VERSION, RunRecord, input_entry, row_key_parameter, run_entry
 from stats.combine import family_level
@@ -98,7 +98,10 @@ def recover(
     level = family_level(options.alpha, family_size)
     related, testable = _related_pairs(distinct, level, tell)
     groups = connected_components([m.id for m in distinct], list(related))
-    graph = family_graph(members, distinct, duplicate_of, groups, related)
+    kin = {i for group in groups if len(group) > 1 for i in group}
+    studies, cost = read_studies([m for m in distinct if m.id in kin], options.row_key, options.open_options, tell)
+    spent += cost
+    graph = family_graph(members, distinct, duplicate_of, groups, related, studies)
     testable |= {copy for copy, original in duplicate_of.items() if original in testable}
     return Family(graph, tuple(members), frozenset(testable), tuple(skipped), family_size, level, spent)
 

@@ -10,6 +10,7 @@ from lineage.identity import same_values
 from lineage.plan import RowKey
 from lineage.reading import sign
 from lineage.signature import Signature
+from lineage.study import Study, study
 
 Progress = Callable[[str, int, int], None]
 
@@ -84,6 +85,31 @@ def read_members(
 def _is_same(a: Member, b: Member) -> bool:
     """Whether two references to the Hub were resolved to one model: a branch and its commit, say."""
     return a.id == b.id and a.ref.scheme == b.ref.scheme == "hub"
+
+
+def read_studies(
+    members: Sequence[Member], key: RowKey, options: OpenOptions | None, tell: Progress
+) -> tuple[dict[str, Study], int]:
+    """Larger slices of members that have kin, by id, and the bytes they cost.
+
+    Notes
+    -----
+    A model that cannot be read a second time keeps its place by what its signature says.
+    """
+    found: dict[str, Study] = {}
+    spent = 0
+    for done, member in enumerate(members):
+        tell("studying", done, len(members))
+        try:
+            with open_model(member.ref, options=options) as source:
+                read = study(source, key, name=member.id)
+                spent += source.bytes_read
+        except CrawlError:
+            continue
+        if read is not None and read.matrices:
+            found[member.id] = read
+    tell("studying", len(members), len(members))
+    return found, spent
 
 
 def duplicates_of(members: Sequence[Member], options: OpenOptions | None) -> tuple[dict[str, str], int]:

@@ -175,15 +175,19 @@ def test_components_are_the_families(whole):
     assert found == {frozenset(f) for f in expected.values()}
 
 
-def test_undirected_edges_are_those_of_the_truth(whole):
+def test_edges_are_those_of_the_truth(whole):
+    """14 true edges of dense models, the disguised one, which no exact test joins, among them."""
     models = shares.truth()
-    true = {frozenset((m["id"], p)) for m in models.values() for p in m["parents"]}
-    links = [(e["parent"], e["child"]) for e in whole["edges"]]
-    links += [(u["a"], u["b"]) for u in whole["unresolved"] if u["reason"] == "direction-undetermined"]
-    found = {frozenset(map(short, pair)) for pair in links}
-    hits = len(found & true)
-    f1 = 2 * hits / (len(found) + len(true))
-    assert f1 >= 0.84
+    true = {(p, m["id"]) for m in models.values() for p in m["parents"]}
+    directed = {(short(e["parent"]), short(e["child"])) for e in whole["edges"]}
+    open_links = {
+        (short(u["a"]), short(u["b"])) for u in whole["unresolved"] if u["reason"] == "direction-undetermined"
+    }
+    found = {frozenset(pair) for pair in directed | open_links}
+    hits = len(found & {frozenset(pair) for pair in true})
+    assert 2 * hits / (len(found) + len(true)) >= 0.95
+    assert len(directed & true) >= 0.95 * len(directed)
+    assert len(directed & true) >= 0.7 * len(true)
 
 
 def test_every_stranger_stays_alone(whole):
@@ -197,15 +201,10 @@ def test_a_common_initialisation_is_not_an_edge(whole):
     assert all("llama-s" not in (short(e["parent"]), short(e["child"])) for e in whole["edges"])
 
 
-def test_no_direction_is_stated_without_a_signal(whole):
-    """Dense checkpoints, no cast, no merge: the shape of a tree alone directs nothing."""
-    assert whole["edges"] == []
-    open_links = [u for u in whole["unresolved"] if u["reason"] == "direction-undetermined"]
-    assert len(open_links) >= 10
-    assert all(u["log10_p"] <= math.log10(whole["level_used"]) for u in open_links)
-    for component in whole["components"]:
-        sure = [short(r) for r, p in zip(component["roots"], component["root_probabilities"], strict=True) if p > 0.5]
-        assert component["size"] == 1 or sure in ([], ["llama-s"])
+def test_two_dense_models_without_a_third_have_no_direction(whole):
+    """Families of two: signals of training that were wrong in one edge of twelve are no answer."""
+    pairs = {frozenset((short(u["a"]), short(u["b"]))) for u in whole["unresolved"] if u["reason"] != "shared-init"}
+    assert {frozenset(("bert-a", "bert-a-ft")), frozenset(("llama-c", "llama-c-ft1"))} <= pairs
 
 
 def test_the_level_counts_every_pair(whole):

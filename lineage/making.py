@@ -1,0 +1,174 @@
+"""Members of a family that were made by a formula: casts, quantised copies, and merges of other members.
+
+They are found first and taken out: rounding noise and averages sit between their sources and everything else, and would
+bend any tree of distances. Each carries the rounding of its own making, which tells the direction exactly.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lineage.ensemble import Merge
+from lineage.kinship import squared_distances
+from lineage.merging import find_merge
+from lineage.quantising import hidden_quantisation, quantised_copy
+from lineage.relation import LOG_ODDS_CAP
+from lineage.study import Slices, Study
+from stats.arrays import Float64Array
+
+NEAREST = 8
+"""Members nearest to a quantised one that are asked whether they are its source."""
+
+LEAST_EXPLAINED = 0.2
+"""Share of a member's distance from its nearest that others must explain for a merge to be looked for: 0.3 and more are
+left of the sparsest of DARE (arXiv 2311.03099) in use, the methods without chance leave 0.8 and more."""
+
+_ASKED = 3
+"""Matrices of a model that are asked first whether they lie on a grid."""
+
+FEWEST = 3
+"""Members of one shape from which one can be a merge of two others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A member made from others by a formula.
+
+    Attributes
+    ----------
+    child : str
+    parents : tuple of (str, float or None)
+        Ids and, in a merge, coefficients.
+    kind : str
+        `quantized` or `merge`, `frankenmerge` where whole layers were taken.
+    details : mapping
+        Method and what was replayed.
+    log_odds : float
+        Of each direction, natural.
+    """
+
+    child: str
+    parents: tuple[tuple[str, float | None], ...]
+    kind: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+    log_odds: float = LOG_ODDS_CAP
+
+
+def find_made(members: Sequence[Study]) -> tuple[Made, ...]:
+    """Members of one shape that were quantised or merged from others among them.
+
+    Parameters
+    ----------
+    members : sequence of Study
+        Of one shape class.
+
+    Returns
+    -------
+    tuple of Made
+        By child; no member is its own ancestor.
+
+    Notes
+    -----
+    Cost: for a member on a grid, a comparison with its 8 nearest; for each other one a fit over its 16 nearest.
+    """
+    squared = squared_distances([m.matrices for m in members])
+    found: dict[str, Made] = {}
+    for i, member in enumerate(members):
+        near = sorted((j for j in range(len(members)) if j != i), key=lambda j: (squared[i, j], members[j].id))
+        made = _quantised(member, [members[j] for j in near[:NEAREST]])
+        if made is not None:
+            found[member.id] = made
+    plain = [m for m in members if m.id not in found]
+    found |= _merges(plain) if len(plain) >= FEWEST else {}
+    return tuple(found[k] for k in sorted(found))
+
+
+def _merges(members: Sequence[Study]) -> dict[str, Made]:
+    """Merges among members, the best replayed first; no source is explained by what was made from it."""
+    squared = squared_distances([m.matrices for m in members])
+    open_ones = {m.id: m for i, m in enumerate(members) if explained_share(squared, i) >= LEAST_EXPLAINED}
+    found: dict[str, Made] = {}
+    answers: dict[str, Merge | None] = {}
+    while open_ones:
+        for i in sorted(open_ones.keys() - answers.keys()):
+            others = {m.id: m.matrices for m in members if m.id != i and not _descends(found, m.id, i)}
+            answers[i] = find_merge(open_ones[i].matrices, others, open_ones[i].dtype)
+        good = {i: m for i, m in answers.items() if m is not None and m.method is not None}
+        if not good:
+            return found
+        best = min(good, key=lambda i: (-good[i].replay_share, i))
+        found[best] = _merged(open_ones.pop(best), good[best])
+        sources = {i for i, _ in found[best].parents}
+        # A source may have been explained by what has just been shown to be its child.
+        answers = {i: a for i, a in answers.items() if i in open_ones and i not in sources and not _uses(a, best)}
+    return found
+
+
+def _uses(merge: Merge | None, name: str) -> bool:
+    return merge is not None and (merge.base == name or any(p.id == name for p in merge.parents))
+
+
+def _descends(found: Mapping[str, Made], start: str, ancestor: str) -> bool:
+    """Whether following parents of made members leads from `start` to an ancestor."""
+    stack, seen = [start], set()
+    while stack:
+        here = stack.pop()
+        if here in found and here not in seen:
+            seen.add(here)
+            sources = [i for i, _ in found[here].parents]
+            if ancestor in sources:
+                return True
+            stack += sources
+    return False
+
+
+def explained_share(squared: Float64Array, i: int) -> float:
+    """Share of the squared distance of i from its nearest that the affine span of its 8 nearest explains.
+
+    Notes
+    -----
+    From distances alone: with y = x_i - x_0 and columns x_j - x_0, inner products are (|a|^2 + |b|^2 - |a - b|^2) / 2.
+    """
+    order = [j for j in np.argsort(squared[i], kind="stable") if j != i][:NEAREST]
+    first, rest = order[0], order[1:]
+    if squared[i, first] <= 0.0 or not rest:
+        return 0.0
+    to_first = squared[first]
+    gram = 0.5 * (to_first[rest][:, None] + to_first[rest][None, :] - squared[np.ix_(rest, rest)])
+    target = 0.5 * (to_first[rest] + squared[i, first] - squared[i, rest])
+    solved = np.linalg.lstsq(gram, target, rcond=1e-10)[0]
+    return float(solved @ target / squared[i, first])
+
+
+def _quantised(member: Study, near: Sequence[Study]) -> Made | None:
+    if hidden_quantisation(_few(member.matrices), member.dtype) is None:
+        return None
+    for other in near:
+        copy = quantised_copy(other.matrices, member.matrices, member.dtype)
+        if copy is not None:
+            details = {"method": copy.method, "bits": copy.bits, "group": copy.group, "replay_share": copy.replay}
+            return Made(member.id, ((other.id, None),), "quantized", details)
+    return None
+
+
+def _few(matrices: Slices) -> Slices:
+    """Some of the matrices, spread over the model: a quantised model shows it in each."""
+    names = sorted(matrices)
+    step = max(1, len(names) // _ASKED)
+    return {k: matrices[k] for k in names[::step][:_ASKED]}
+
+
+def _merged(member: Study, merge: Merge) -> Made:
+    whole = merge.method == "passthrough"
+    parents = tuple((p.id, round(p.coefficient, 4)) for p in merge.parents)
+    if merge.base is not None and merge.base not in {i for i, _ in parents}:
+        parents = (*parents, (merge.base, round(1.0 - sum(c or 0.0 for _, c in parents), 4)))
+    details = {
+        "method": merge.method,
+        "base": merge.base,
+        "replay_share": round(merge.replay_share, 6),
+        "explained": round(merge.explained, 6),
+    }
+    return Made(member.id, parents, "frankenmerge" if whole else "merge", details)

@@ -1,0 +1,141 @@
+"""Where each member of a family belongs: what was made by a formula first, then the tree of the rest, then the shapes."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lineage.infer import Link, RootedLink, copies_of, sigmoid, spanning_tree
+from lineage.kinship import Kinship, kinship
+from lineage.making import Made, find_made
+from lineage.posterior import tree_posterior
+from lineage.relation import LOG_ODDS_CAP
+from lineage.signals import traits_of
+from lineage.study import Study
+
+PAIR_EVIDENCE = 10.0
+"""Log-odds two models need to be directed when there is no third: only exact evidence reaches it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The tree of one family joined by descent.
+
+    Attributes
+    ----------
+    links : tuple of RootedLink
+        Of the tree.
+    made : tuple of Made
+        Members made from others by a formula, with their parents.
+    root : str
+        Most probable root.
+    root_probability : float
+    signals : mapping of (str, str) to tuple of (str, float)
+        What spoke of the direction of a link, by its ids in order.
+    """
+
+    links: tuple[RootedLink, ...]
+    made: tuple[Made, ...]
+    root: str
+    root_probability: float
+    signals: Mapping[tuple[str, str], tuple[tuple[str, float], ...]] = field(default_factory=dict)
+
+
+def place(members: Sequence[str], links: Sequence[Link], studies: Mapping[str, Study]) -> Placed:
+    """Place all members of one family.
+
+    Parameters
+    ----------
+    members : sequence of str
+        Ids of members joined by descent, at least two.
+    links : sequence of Link
+        All related pairs among them.
+    studies : mapping of str to Study
+        Larger slices, where there are any.
+
+    Returns
+    -------
+    Placed
+
+    Notes
+    -----
+    Copies and merges are taken out first: noise and averages bend trees of distances. Members of one shape get the tree
+    of `lineage.posterior`; shapes are joined, and members without slices placed, by the shortest links.
+    """
+    descent = [k for k in links if k.is_descent]
+    copies = copies_of(descent)
+    classes: dict[Any, list[str]] = defaultdict(list)
+    for i in members:
+        if i in studies and i not in copies:
+            classes[studies[i].shape_class].append(i)
+    made = [m for ids in classes.values() for m in find_made([studies[i] for i in sorted(ids)])]
+    taken = {m.child for m in made} | set(copies)
+    rooted: list[RootedLink] = [RootedLink(k, sigmoid(k.log_odds)) for k in copies.values()]
+    told: dict[tuple[str, str], tuple[tuple[str, float], ...]] = {}
+    roots: dict[str, float] = {}
+    for ids in classes.values():
+        core = sorted(i for i in ids if i not in taken)
+        if len(core) > 1:
+            kin = _kin(core, studies)
+            rooted += _class_links(kin, descent, len(members), roots)
+            told |= _told(kin)
+        else:
+            roots |= dict.fromkeys(core, 1.0)
+    made = [m for m in made if m.child not in copies]
+    rest = [k for k in descent if k.a not in taken and k.b not in taken]
+    joined = spanning_tree(sorted(set(members) - taken), rest, [r.link for r in rooted])
+    inside = {(r.link.a, r.link.b) for r in rooted}
+    rooted += [RootedLink(k, sigmoid(k.log_odds)) for k in joined if (k.a, k.b) not in inside]
+    root = _root_of(members, rooted, made, roots)
+    sure = roots.get(root, 1.0 / len(members)) if len(classes) == 1 else 1.0 / len(members)
+    return Placed(tuple(rooted), tuple(made), root, sure, told)
+
+
+def _kin(core: Sequence[str], studies: Mapping[str, Study]) -> Kinship:
+    members = [studies[i] for i in core]
+    return kinship(members, {m.id: traits_of(m) for m in members})
+
+
+def _told(kin: Kinship) -> dict[tuple[str, str], tuple[tuple[str, float], ...]]:
+    return {
+        (kin.ids[i], kin.ids[j]): tuple((s.name, s.log_odds) for s in signals)
+        for (i, j), signals in kin.signals.items()
+    }
+
+
+def _class_links(kin: Kinship, descent: Sequence[Link], family: int, roots: dict[str, float]) -> list[RootedLink]:
+    """The links of the best tree of one shape with their marginals; in a family of two only exact evidence directs."""
+    known = {(k.a, k.b): k for k in descent}
+    found = tree_posterior(kin)
+    roots |= {i: float(p) for i, p in zip(kin.ids, found.root, strict=True)}
+    rooted = []
+    for v, u in enumerate(found.parent):
+        if u < 0:
+            continue
+        i, j = sorted((int(u), v))
+        link = known.get((kin.ids[i], kin.ids[j]))
+        if link is None:
+            continue  # joined through others only: no test of its own
+        forward, backward = float(found.edge[i, j]), float(found.edge[j, i])
+        both = forward + backward
+        sure = forward / both if both > 0.0 else 0.5
+        if family == 2 and abs(kin.log_odds(i, j)) < PAIR_EVIDENCE:
+            sure = 0.5
+            roots |= dict.fromkeys(kin.ids, 0.5)
+        rooted.append(RootedLink(link, sure, min(1.0, both)))
+    return rooted
+
+
+def _root_of(
+    members: Sequence[str], rooted: Sequence[RootedLink], made: Sequence[Made], roots: Mapping[str, float]
+) -> str:
+    """The most probable root; without one, the member with most links; ties by id."""
+    children = {m.child for m in made}
+    degree: dict[str, int] = defaultdict(int)
+    for r in rooted:
+        degree[r.link.a] += 1
+        degree[r.link.b] += 1
+        if abs(r.link.log_odds) >= LOG_ODDS_CAP:
+            children.add(r.link.b if r.link.log_odds > 0.0 else r.link.a)
+    free = [i for i in members if i not in children] or list(members)
+    return min(free, key=lambda i: (-round(roots.get(i, 0.0), 9), -degree[i], i))

@@ -11,7 +11,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # Compiled modules are kept: without them every worker and every process of the tests compiles all of them again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo setup test check calibrate bench bench-table outside golden zoo clean
+.PHONY: help demo setup test check calibrate trees bench bench-table outside golden zoo clean
 help:            ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/'
 
@@ -37,8 +37,12 @@ check: $(STAMP)  ## format, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --cache-dir .cache/import-linter
 
-calibrate: $(STAMP)  ## long null counts; rewrites docs/methods/calibration.md
+calibrate: $(STAMP)  ## long null counts; rewrites docs/methods/calibration.md and trees-measured.md
 	$(BIN)/python tests/calibration/run.py
+	$(BIN)/python tests/calibration/trees.py
+
+trees: $(STAMP)  ## how right trees are; rewrites docs/methods/trees-measured.md
+	$(BIN)/python tests/calibration/trees.py
 
 bench: $(STAMP)  ## benchmarks with timing on
 	$(BIN)/python -m pytest -q benchmarks --benchmark-enable --benchmark-only --benchmark-columns=min,median,rounds
@@ -52,6 +56,7 @@ outside: $(STAMP)  ## tests that need an outside program; they fail when it is m
 zoo: $(STAMP)    ## train the fixture models anew (extra zoo: torch)
 	$(BIN)/pip install --quiet -e ".[dev,zoo]"
 	$(BIN)/python fixtures/make_zoo.py
+	$(BIN)/python fixtures/nursery.py
 
 clean:           ## forget environment and caches
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

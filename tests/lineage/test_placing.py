@@ -110,10 +110,10 @@ def test_two_models_without_a_signal_are_even():
 
 def test_a_signal_turns_what_lies_behind_it():
     found = tree_posterior(kin(chain(1.0, 1.0), {(0, 1): (Signal("untouched-rows", 8.0),)}))
-    assert found.edge[0, 1] > 0.85
-    assert found.edge[1, 2] > 0.85
+    assert found.edge[0, 1] > 0.8
+    assert found.edge[1, 2] > 0.8
     turned = tree_posterior(kin(chain(1.0, 1.0), {(0, 1): (Signal("untouched-rows", -8.0),)}))
-    assert turned.edge[1, 0] > 0.85
+    assert turned.edge[1, 0] > 0.8
 
 
 def test_another_source_loses_its_link():

@@ -15,6 +15,7 @@ from lineage.graph import LineageGraph, connected_components
 from lineage.members import Member, Progress, duplicates_of, read_members, read_studies
 from lineage.plan import PUBLIC_KEY, RowKey
 from lineage.record import SCHEMA_VERSION, RunRecord, input_entry, row_key_parameter, run_entry
+from lineage.screening import screen
 from stats.combine import family_level
 
 
@@ -109,13 +110,21 @@ def recover(
 def _related_pairs(
     members: Sequence[Member], level: float, tell: Progress
 ) -> tuple[dict[tuple[str, str], Evidence], set[str]]:
-    """Every pair the tests reject at the family-wise level, by ids in order; and ids of which any pair had a test."""
+    """Pairs the tests reject at the family-wise level, by ids in order; and ids of which any pair could be tested.
+
+    Pairs that a glance finds unlike in all they hold are not tested, and count in the level like all others.
+    """
     testable: set[str] = set()
     found: dict[tuple[str, str], Evidence] = {}
     total = len(members) * (len(members) - 1) // 2
-    for done, (a, b) in enumerate(combinations(members, 2)):
+    seen = screen([m.signature for m in members])
+    for done, ((i, a), (j, b)) in enumerate(combinations(enumerate(members), 2)):
         if done % 64 == 0:
             tell("testing", done, total)
+        if seen.comparable[i, j]:
+            testable |= {a.id, b.id}
+        if not seen.worth[i, j]:
+            continue
         evidence = gather(a.signature, b.signature)
         if evidence.is_testable:
             testable |= {a.id, b.id}

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from crawl import open_model
+from lineage.reading import sign
+from lineage.screening import screen
+from nulls import ROOT
+
+FIXTURES = ROOT / "fixtures"
+KIN = ("zoo/llama-a", "zoo/llama-a-ft1", "zoo/llama-a-cpt", "zoo/llama-s", "zoo/llama-a-lora")
+STRANGERS = ("zoo/llama-b", "zoo/llama-c", "zoo/llama-a-student")
+
+
+@pytest.fixture(scope="module")
+def signatures():
+    found = []
+    for name in (*KIN, *STRANGERS, "zoo/gpt2-a", "nursery/nursery-00-00"):
+        with open_model(str(FIXTURES / name)) as source:
+            found.append(sign(source))
+    return found
+
+
+def test_kin_are_worth_a_test_and_most_strangers_are_not(signatures):
+    found = screen(signatures)
+    n = len(KIN)
+    assert found.worth[:n, :n].all()
+    strangers = found.worth[:n, n : n + len(STRANGERS)]
+    assert found.comparable[:n, n : n + len(STRANGERS)].all()
+    assert strangers.mean() < 0.5
+
+
+def test_what_cannot_be_looked_at_is_tested(signatures):
+    found = screen(signatures)
+    assert not found.comparable[0, -2:].any()
+    assert found.worth[0, -2:].all()
+
+
+def test_the_answer_is_symmetric_and_follows_the_order(signatures):
+    found = screen(signatures)
+    order = np.random.default_rng(0).permutation(len(signatures))
+    turned = screen([signatures[i] for i in order])
+    assert np.array_equal(found.worth, found.worth.T)
+    assert np.array_equal(found.worth[np.ix_(order, order)], turned.worth)

@@ -26,7 +26,7 @@ HEADINGS = [
     "What it misses",
     "Source",
 ]
-GUIDES = {"axes", "calibration", "reading-a-p-value", "what-is-read"}
+GUIDES = {"axes", "calibration", "reading-a-p-value", "trees-measured", "what-is-read"}
 """Pages of docs/methods that explain instead of describing one statistic."""
 PAGES = sorted(p.stem for p in METHODS.glob("*.md") if p.stem not in GUIDES)
 COMMANDS = ("compare", "tree", "export")

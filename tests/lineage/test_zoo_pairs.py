@@ -1,6 +1,5 @@
 """The claim of the tool on really trained models: every descendant is found, no stranger is, and families are told apart."""
 
-import math
 from functools import cache
 from itertools import combinations
 from unittest.mock import patch

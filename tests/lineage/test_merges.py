@@ -1,0 +1,132 @@
+"""Merges are found with their sources and weights among relatives that are none; what training made is no merge."""
+
+from functools import cache
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+import derive
+import merges
+from lineage.attributing import which_is_merge
+from lineage.merging import find_merge
+from nulls import ROOT
+from slices import slices
+
+ZOO = ROOT / "fixtures" / "zoo"
+FAMILY = ("llama-a", "llama-a-ft1", "llama-a-ft1-ft", "llama-a-cpt", "llama-a-lora")
+
+
+@cache
+def model(name):
+    return derive.drop_layers(derive.load(ZOO / name), [1, 2])
+
+
+@cache
+def read(name):
+    return slices(model(name))[0]
+
+
+def candidates(leave=()):
+    """The whole family, a stranger and a rounded copy of a sibling: sources are to be told from these."""
+    found = {n: read(n) for n in FAMILY if n not in leave}
+    found["stranger"] = read("llama-b")
+    found["ft2"] = slices(derive.cast(model("llama-a-ft2"), "bfloat16"))[0]
+    return found
+
+
+def answer(weights, leave=()):
+    return find_merge(slices(weights)[0], candidates(leave), "BF16")
+
+
+def told(merge):
+    return {p.id: p.coefficient for p in merge.parents}
+
+
+FT1, FT2 = "llama-a-ft1", "llama-a-ft1-ft"
+
+
+@pytest.mark.parametrize(
+    ("parents", "weights"),
+    [
+        ((FT1, "llama-a-cpt"), (0.5, 0.5)),
+        ((FT1, "llama-a-lora"), (0.7, 0.3)),
+        (("llama-a-cpt", FT1, "llama-a-lora"), (0.5, 0.3, 0.2)),
+    ],
+)
+@pytest.mark.parametrize("steps", ["native", "single"])
+def test_linear(parents, weights, steps):
+    found = answer(merges.merge_weighted([model(p) for p in parents], weights, steps=steps))
+    assert found.method in {"linear", "task-arithmetic"}
+    assert told(found) == {p: pytest.approx(w, abs=0.005) for p, w in zip(parents, weights, strict=True)}
+    assert found.replay_share >= 0.99
+
+
+def test_slerp():
+    found = answer(merges.merge_arc(model(FT1), model("llama-a-cpt"), 0.3))
+    assert found.method == "slerp"
+    assert told(found) == {FT1: pytest.approx(0.7, abs=0.05), "llama-a-cpt": pytest.approx(0.3, abs=0.05)}
+
+
+def test_task_arithmetic():
+    made = merges.merge_tasks(model("llama-a"), [model(FT1), model("llama-a-cpt")], [0.8, 0.5])
+    found = answer(made)
+    assert (found.method, found.base) == ("task-arithmetic", "llama-a")
+    assert told(found) == {FT1: pytest.approx(0.8, abs=0.01), "llama-a-cpt": pytest.approx(0.5, abs=0.01)}
+
+
+def test_ties():
+    rng = np.random.default_rng(0)
+    made = merges.merge_ties(model("llama-a"), [model(FT1), model("llama-a-cpt")], [(0.5, 0.6), (0.5, 0.4)], rng)
+    found = answer(made)
+    assert found.method == "ties"
+    assert told(found).keys() == {FT1, "llama-a-cpt"}
+    assert found.base == "llama-a"
+    assert found.replay_share >= 0.99
+
+
+def test_dare():
+    rng = np.random.default_rng(0)
+    made = merges.merge_dare(model("llama-a"), [model(FT1), model("llama-a-cpt")], [(0.5, 0.6), (0.5, 0.4)], rng)
+    found = answer(made)
+    assert found.method in {"dare", "dare-ties"}
+    assert told(found) == {FT1: pytest.approx(0.6, abs=0.05), "llama-a-cpt": pytest.approx(0.4, abs=0.05)}
+
+
+def test_layers_of_several():
+    found = answer(merges.merge_layers([model(FT1), model("llama-a-cpt")], [0, 1]))
+    assert found.method == "passthrough"
+    assert told(found).keys() == {FT1, "llama-a-cpt"}
+
+
+@pytest.mark.parametrize("child", FAMILY)
+def test_what_training_made_is_no_merge(child):
+    found = find_merge(read(child), candidates(leave=(child,)), "BF16")
+    assert found is None or found.method is None
+
+
+def test_a_missing_source_is_not_invented():
+    made = merges.merge_weighted([model(FT1), model("llama-a-cpt")], [0.5, 0.5])
+    found = answer(made, leave=(FT1,))
+    assert found is None or found.method is None or "llama-a-cpt" in told(found)
+    assert found is None or not {"stranger"} & told(found).keys()
+
+
+def test_the_merge_carries_the_rounding():
+    made = slices(merges.merge_weighted([model(FT1), model("llama-a-cpt")], [0.7, 0.3]))[0]
+    found = which_is_merge(read(FT1), read("llama-a-cpt"), made, "BF16")
+    assert found.child == "c"
+    assert found.log_odds == pytest.approx(14.0)
+
+
+def test_the_order_of_candidates_changes_nothing():
+    made = slices(merges.merge_weighted([model(FT1), model("llama-a-cpt")], [0.7, 0.3]))[0]
+    whole = candidates()
+    turned = dict(reversed(list(whole.items())))
+    assert find_merge(made, whole, "BF16") == find_merge(made, turned, "BF16")
+
+
+def test_no_pair_of_the_family_is_enough_to_explain_a_third():
+    for a, b in combinations(("llama-a", FT1, "llama-a-lora"), 2):
+        found = find_merge(read("llama-a-cpt"), {a: read(a), b: read(b)}, "BF16")
+        assert found is None or found.method is None

@@ -14,6 +14,7 @@ from lineage.members import Member
 from lineage.placing import Placed, place
 from lineage.relation import LOG_ODDS_CAP, Relation, relate
 from lineage.study import Study
+from lineage.updates import low_rank_update
 
 
 def family_graph(
@@ -80,7 +81,7 @@ def _infer_group(
             roots.append((part[0], 1.0))
             continue
         placed = place(part, inside, {i: studies[i] for i in part if i in studies})
-        settled = [*_settle(placed, unresolved), *_made_edges(placed.made, inside)]
+        settled = [*_settle(placed, studies, unresolved), *_made_edges(placed.made, inside)]
         unresolved.extend(_siblings(settled, inside))
         edges.extend(settled)
         roots.append((placed.root, placed.root_probability))
@@ -121,24 +122,26 @@ def _edge_evidence(relation: Relation, distance: float) -> dict[str, Any]:
     }
 
 
-def _settle(placed: Placed, unresolved: list[Unresolved]) -> list[Edge]:
+def _settle(placed: Placed, studies: Mapping[str, Study], unresolved: list[Unresolved]) -> list[Edge]:
     """Directed links become edges; those inside the open band stay unresolved."""
     edges = []
     for item in placed.links:
         link, forward = item.link, item.a_is_parent
+        adapter = low_rank_update(studies[link.a], studies[link.b]) if {link.a, link.b} <= studies.keys() else None
+        kind, details = (link.kind, {}) if adapter is None else ("lora-merge", adapter.details)
         if OPEN_BAND[0] <= forward <= OPEN_BAND[1]:
-            unresolved.append(Unresolved(link.a, link.b, link.kind, link.log_pvalue, "direction-undetermined"))
+            unresolved.append(Unresolved(link.a, link.b, kind, link.log_pvalue, "direction-undetermined"))
             continue
         parent, child, sure = (link.a, link.b, forward) if forward > 0.5 else (link.b, link.a, 1.0 - forward)
         sign = 1.0 if parent == link.a else -1.0
         told = placed.signals.get((link.a, link.b), ())
         turned = [{"name": name, "log_odds": round(sign * value, 4)} for name, value in told]
-        evidence = {**link.evidence, "signals": [*link.evidence["signals"], *turned]}
+        evidence = {**link.evidence, **details, "signals": [*link.evidence["signals"], *turned]}
         edges.append(
             Edge(
                 parent,
                 child,
-                link.kind,
+                kind,
                 sure * item.belongs,
                 sure,
                 link.log_pvalue,

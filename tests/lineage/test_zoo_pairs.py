@@ -189,6 +189,18 @@ def test_edges_are_those_of_the_truth(whole):
     assert len(directed & true) >= 0.7 * len(true)
 
 
+def test_the_merged_adapter_has_its_rank_and_targets(whole):
+    (edge,) = [e for e in whole["edges"] if e["kind"] == "lora-merge"]
+    assert (short(edge["parent"]), short(edge["child"])) == ("llama-a", "llama-a-lora")
+    assert (edge["evidence"]["rank"], edge["evidence"]["targets"]) == (4, ["attn.q", "attn.v"])
+
+
+def test_kinds_are_those_of_the_truth(whole):
+    models = shares.truth()
+    right = [e for e in whole["edges"] if models[short(e["child"])]["parents"] == [short(e["parent"])]]
+    assert sum(e["kind"] == models[short(e["child"])]["kind"] for e in right) >= 0.9 * len(right)
+
+
 def test_every_stranger_stays_alone(whole):
     alone = {short(c["roots"][0]) for c in whole["components"] if c["size"] == 1}
     assert {"llama-a-student", "gpt2-b", "bert-b", "bertsin-a", "bertsin-b"} <= alone

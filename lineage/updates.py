@@ -1,0 +1,91 @@
+"""What an update between a parent and a child touched, and whether it is one of low rank: a merged adapter."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from crawl.casts import SIGNIFICANT_BITS
+from lineage.study import Slice, Study
+from stats.rank import delta_rank
+
+_LARGEST_SHARE = 0.4
+"""Rank over the smaller side up to which an update counts as low."""
+
+_AGREE = 0.6
+_LOW = 0.8
+"""Share of the changed matrices whose rank is the most frequent one, give or take one, and share that are of low rank."""
+
+_WINDOW = 256
+
+
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """A merged adapter.
+
+    Attributes
+    ----------
+    rank : int
+        Most frequent rank of the changed matrices.
+    targets : tuple of str
+        Kinds of matrices it changed.
+    ranks : mapping of str to int
+        By matrix.
+    """
+
+    rank: int
+    targets: tuple[str, ...]
+    ranks: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """For a document."""
+        return {"rank": self.rank, "targets": list(self.targets)}
+
+
+def low_rank_update(parent: Study, child: Study) -> LowRank | None:
+    """Whether a child is its parent with an adapter of low rank merged into some kinds of matrices.
+
+    Parameters
+    ----------
+    parent, child : Study
+        Of one shape.
+
+    Returns
+    -------
+    LowRank or None
+        None unless everything else is bit-identical, matrices of some kind never changed, and of the changed ones four in
+        five have low rank, three in five the same give or take one.
+
+    Notes
+    -----
+    Ranks count singular values above what rounding to the stored formats leaves (`stats.rank.delta_rank`). Symmetric in
+    both models: no direction. Cost: one decomposition of at most 256 x 256 for each changed matrix.
+    """
+    if parent.shape_class != child.shape_class or parent.dtypes != child.dtypes:
+        return None
+    rest = (*_changed(parent.tables, child.tables), *_changed(parent.vectors, child.vectors))
+    changed = _changed(parent.matrices, child.matrices)
+    if rest or not changed:
+        return None
+    kinds = {k.partition(".")[2] for k in changed}
+    ranks = {k: _rank(k, parent, child) for k in changed}
+    low = [r for k, r in ranks.items() if 0 < r <= _LARGEST_SHARE * min(parent.matrices[k].shape)]
+    if len(low) < _LOW * len(changed):
+        return None
+    mode = Counter(low).most_common(1)[0][0]
+    if sum(abs(r - mode) <= 1 for r in low) < _AGREE * len(changed):
+        return None
+    return LowRank(mode, tuple(sorted(kinds)), ranks)
+
+
+def _changed(a: Mapping[str, Slice], b: Mapping[str, Slice]) -> list[str]:
+    return [k for k in sorted(a.keys() & b.keys()) if not np.array_equal(a[k], b[k])]
+
+
+def _rank(name: str, parent: Study, child: Study) -> int:
+    bits = [SIGNIFICANT_BITS.get(s.dtypes[name], 53) for s in (parent, child)]
+    a, b = (np.asarray(s.matrices[name][:_WINDOW, :_WINDOW], dtype=np.float64) for s in (parent, child))
+    return delta_rank(a, b, bits_a=bits[0], bits_b=bits[1]).rank

@@ -1,0 +1,42 @@
+"""Merged adapters: rank and targets from weights, and no other training taken for one."""
+
+import json
+
+import pytest
+
+from crawl import open_model
+from lineage.plan import PUBLIC_KEY
+from lineage.study import study
+from lineage.updates import low_rank_update
+from nulls import ROOT
+
+NURSERY = ROOT / "fixtures" / "nursery"
+KINDS = {"qv": {"attn.q", "attn.v"}, "attention": {"attn.q", "attn.k", "attn.v", "attn.o"}}
+
+
+@pytest.fixture(scope="module")
+def edges():
+    models = {m["id"]: m for m in json.loads((NURSERY / "truth.json").read_text())["models"]}
+    return [(models[m["parents"][0]], m) for m in models.values() if m["parents"]]
+
+
+def read(entry):
+    with open_model(str(NURSERY / entry["id"])) as source:
+        return study(source, PUBLIC_KEY, name=entry["id"])
+
+
+def test_ranks_of_all_adapters_of_one_format_are_exact(edges):
+    adapters = [(p, c) for p, c in edges if c["kind"] == "lora-merge" and p["dtype"] == c["dtype"]]
+    found = [(c, low_rank_update(read(p), read(c))) for p, c in adapters]
+    seen = [(c, f) for c, f in found if f is not None]
+    assert len(seen) >= 0.75 * len(found)
+    for child, update in seen:
+        assert update.rank == child["rank"]
+        wanted = KINDS.get(child["targets"])
+        assert wanted is None or set(update.targets) == wanted
+
+
+def test_no_other_training_is_taken_for_an_adapter(edges):
+    others = [(p, c) for p, c in edges if c["kind"] != "lora-merge"]
+    assert len(others) >= 90
+    assert [c["id"] for p, c in others if low_rank_update(read(p), read(c)) is not None] == []

@@ -89,7 +89,8 @@ def ratio_peak(target: ArrayLike, column: ArrayLike, step: ArrayLike) -> RatioPe
     Notes
     -----
     Null: none; ratios of two vectors that have nothing to do with each other, or that are correlated, spread smoothly,
-    so a bin that stands out of its surroundings means a common factor. Cost: O(n).
+    so a bin that stands out of its surroundings means a common factor. Cosines of 0.99 are too near to parallel for that:
+    their ratios fill few bins. Cost: O(n).
     """
     y, x, width = as_vector(target, "target"), as_vector(column, "column"), as_vector(step, "step")
     use = (y != 0.0) & (np.abs(x) >= _CLEAR * width)

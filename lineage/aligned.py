@@ -126,23 +126,15 @@ def paired(base: Layer, other: Layer, m: LayerMap) -> Iterator[tuple[str, Float6
 def _attention(
     left: dict[str, Float64Array], right: dict[str, Float64Array], m: LayerMap
 ) -> Iterator[tuple[str, Float64Array, Float64Array]]:
-    for kind in ("attn.k", "attn.v"):
+    for kind, heads in (("attn.k", m.kv), ("attn.v", m.kv), ("attn.q", m.queries), ("attn.o", m.queries)):
         x, y = left.get(kind), right.get(kind)
         if x is None or y is None or x.shape != y.shape:
             continue
-        if m.kv is not None:
-            y = y[by_head(x.shape[0], m.kv)]
-        yield kind, x, unscaled(y, m.values, kind)
-    for kind in ("attn.q", "attn.o"):
-        x, y = left.get(kind), right.get(kind)
-        if x is None or y is None or x.shape != y.shape:
-            continue
-        if m.queries is not None:
-            y = y[by_head(x.shape[0], m.queries)]
+        y = y if heads is None else y[by_head(x.shape[0], heads)]
         if kind == "attn.o" and m.values is not None and m.kv is not None:
             size = m.values.undone.reshape(m.kv.size, -1)
             y = y * np.repeat(size, x.shape[0] // size.size, axis=0).reshape(-1, 1)
-        yield kind, x, y
+        yield kind, x, unscaled(y, m.values, kind)
 
 
 def unscaled(rows: Float64Array, scales: Scales | None, kind: str) -> Float64Array:

@@ -8,11 +8,9 @@ import numpy as np
 
 from lineage.ensemble import Arrays, Ensemble, assemble, flat, format_of, layer_of, spacing
 from lineage.recipes import Attempt, Kitchen, best_attempt
+from lineage.relation import LOG_ODDS_CAP
 from stats.arrays import Float64Array
 from stats.mixing import BlockGram, fit_each
-
-LOG_ODDS_CAP = 14.0
-"""Cap on the natural log-odds, however many values there are."""
 
 WHOLE = 1024
 """Elements from which a tensor has coefficients of its own; smaller ones take those of all tensors together."""

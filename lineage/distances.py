@@ -1,51 +1,57 @@
-"""Squared distances between the members of a family, all on one common tensor set."""
+"""Squared distances between models, all on one common set of arrays."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from lineage.signature import Signature
+from lineage.study import Slices
 from stats.arrays import Float64Array
-from stats.distance import pair_sums
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def family_distances(signatures: Sequence[Signature]) -> Float64Array:
-    """Squared distances on the tensors every member has at one shape.
+def squared_distances(models: Sequence[Slices]) -> Float64Array:
+    """Squared distances on the arrays every model has at one shape.
 
     Parameters
     ----------
-    signatures : sequence of Signature
-        The members, n of them.
+    models : sequence of mapping of str to ndarray
+        Values by name, of n models.
 
     Returns
     -------
     (n, n) float64
-        Mean over common tensors of the squared difference over the tensor's median squared norm; infinite
-        everywhere when there is no common tensor.
+        Mean over common arrays of the squared difference over the array's median squared norm; infinite off the diagonal
+        when nothing is common.
 
     Notes
     -----
     Distances on different tensor sets are not comparable: in a published table of nine 7B models, leaving out
     the embedding for the pairs whose vocabularies differ makes a leaf look like a hub. Squares, because they add
-    along a path when successive updates are orthogonal.
+    along a path when successive updates are orthogonal. From the differences to the first model, so that close models
+    lose few digits. Arrays with a value that is not finite are left out.
     """
-    n = len(signatures)
-    arrays = [_matrices(s) for s in signatures]
-    names = sorted(set.intersection(*(set(m) for m in arrays))) if arrays else []
+    n = len(models)
+    names = sorted(set.intersection(*(set(m) for m in models))) if models else []
     names = [
-        k for k in names if len({m[k].shape for m in arrays}) == 1 and all(np.isfinite(m[k]).all() for m in arrays)
+        k for k in names if len({m[k].shape for m in models}) == 1 and all(np.isfinite(m[k]).all() for m in models)
     ]
-    distances = np.zeros((n, n)) if names else np.full((n, n), np.inf)
+    total = np.zeros((n, n)) if names else np.full((n, n), np.inf)
     for name in names:
-        scale = float(np.median([np.sum(m[name] ** 2) for m in arrays])) or 1.0
-        for i in range(n):
-            for j in range(i):
-                gap = pair_sums(arrays[i][name], arrays[j][name]).dd / scale / len(names)
-                distances[i, j] += gap
-                distances[j, i] += gap
-    np.fill_diagonal(distances, 0.0)
-    return distances
+        first = np.asarray(models[0][name], dtype=np.float64).ravel()
+        sizes = [float(np.sum(np.square(m[name], dtype=np.float64))) for m in models]
+        gaps = np.stack([np.asarray(m[name], dtype=np.float64).ravel() - first for m in models])
+        inner = gaps @ gaps.T
+        size = np.diag(inner)
+        scale = float(np.median(sizes)) or 1.0
+        total += np.maximum(size[:, None] + size[None, :] - 2.0 * inner, 0.0) / scale / len(names)
+    np.fill_diagonal(total, 0.0)
+    return 0.5 * (total + total.T)
+
+
+def family_distances(signatures: Sequence[Signature]) -> Float64Array:
+    """Squared distances on what was read of matrices and tables for the ladder; see `squared_distances`."""
+    return squared_distances([_matrices(s) for s in signatures])
 
 
 def _matrices(signature: Signature) -> Mapping[str, Float64Array]:

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lineage.distances import squared_distances
 from lineage.relation import LOG_ODDS_CAP, Signal
 from lineage.signals import Traits, decay_of, decay_signal, is_another_source, weak_signals
-from lineage.study import Slices, Study
+from lineage.study import Study
 from stats.arrays import Float64Array
 from stats.decay import RowDecay
+
+NEAREST = 16
+"""Members nearest to each one whose tables are compared row by row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +60,16 @@ def kinship(members: Sequence[Study], traits: Mapping[str, Traits]) -> Kinship:
 
     Notes
     -----
-    Cost: O(n^2 p) arithmetic in matrix products for p values, O(n^2 k d) for k rows of tables.
+    Cost: O(n^2 p) arithmetic in matrix products for p values, O(n k d) for k rows of tables.
     """
     n = len(members)
     squared = squared_distances([m.matrices or m.tables for m in members])
+    near = _near(squared)
     signals: dict[tuple[int, int], tuple[Signal, ...]] = {}
     excluded = np.zeros((n, n), dtype=np.bool_)
     for i in range(n):
         for j in range(i + 1, n):
-            decay = decay_of(members[i], members[j])
+            decay = decay_of(members[i], members[j]) if near[i, j] else None
             found = weak_signals(traits[members[i].id], traits[members[j].id])
             signals[i, j] = (*decay_signal(decay), *found)
             excluded[i, j] = is_another_source(decay)
@@ -72,27 +77,12 @@ def kinship(members: Sequence[Study], traits: Mapping[str, Traits]) -> Kinship:
     return Kinship(tuple(m.id for m in members), squared, signals, excluded)
 
 
-def squared_distances(models: Sequence[Slices]) -> Float64Array:
-    """Squared distances on the arrays every model has at one shape.
-
-    Notes
-    -----
-    From the differences to the first model, so that close models lose no digits: |x - y|^2 with x, y small.
-    """
-    n = len(models)
-    names = sorted(set.intersection(*(set(m) for m in models))) if models else []
-    names = [k for k in names if len({m[k].shape for m in models}) == 1]
-    total = np.zeros((n, n)) if names else np.full((n, n), np.inf)
-    for name in names:
-        first = np.asarray(models[0][name], dtype=np.float64).ravel()
-        sizes = [float(np.sum(np.square(m[name], dtype=np.float64))) for m in models]
-        gaps = np.stack([np.asarray(m[name], dtype=np.float64).ravel() - first for m in models])
-        inner = gaps @ gaps.T
-        size = np.diag(inner)
-        scale = float(np.median(sizes)) or 1.0
-        total += np.maximum(size[:, None] + size[None, :] - 2.0 * inner, 0.0) / scale / len(names)
-    np.fill_diagonal(total, 0.0)
-    return 0.5 * (total + total.T)
+def _near(squared: Float64Array) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """Pairs of which one is among the other's nearest: only these can be parent and child, and tables are large."""
+    order = np.argsort(squared, axis=1, kind="stable")[:, : NEAREST + 1]
+    found = np.zeros(squared.shape, dtype=np.bool_)
+    np.put_along_axis(found, order, True, axis=1)
+    return np.asarray(found | found.T)
 
 
 def _reversed(decay: RowDecay) -> RowDecay:

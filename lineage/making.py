@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from lineage.distances import squared_distances
 from lineage.ensemble import Merge
-from lineage.kinship import squared_distances
 from lineage.merging import find_merge
 from lineage.quantising import hidden_quantisation, quantised_copy
 from lineage.relation import LOG_ODDS_CAP

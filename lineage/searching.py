@@ -1,11 +1,11 @@
 """References to models: folders are searched, files of references are read, and each model gets its id."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from crawl import CrawlError, ModelRef, find_models, sets_in
 from lineage.errors import NoModelError, UsageError, words_of
+from lineage.inputs import read_bounded
 
 MOST_BYTES = 100_000_000
 """Of a list: a million pairs; some devices never end."""
@@ -83,7 +83,7 @@ def read_list(source: str, what: str) -> str:
     """
     where = "stdin" if source == "-" else source
     try:
-        data = _stdin() if source == "-" else _bounded(Path(source))
+        data = read_bounded(source, MOST_BYTES)
     except (OSError, ValueError) as error:
         words = words_of(error) if isinstance(error, OSError) else "not a path"
         raise UsageError(
@@ -102,17 +102,6 @@ def read_references(source: str) -> list[str]:
     """References from a file or stdin (-), one a line; blank lines and # comments are skipped."""
     lines = [line.strip() for line in read_list(source, "references").splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
-
-
-def _stdin() -> bytes:
-    if sys.stdin is None:
-        raise OSError(0, "stdin is closed")
-    return sys.stdin.buffer.read(MOST_BYTES + 1)
-
-
-def _bounded(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(MOST_BYTES + 1)
 
 
 def _found(reference: str, *, only: bool) -> list[tuple[str, ModelRef]]:

@@ -105,8 +105,15 @@ def decay_of(a: Study, b: Study) -> RowDecay | None:
 
 
 def decay_signal(decay: RowDecay | None) -> tuple[Signal, ...]:
-    """The direction untouched rows tell: the shrunk side is the child."""
+    """The direction untouched rows tell: the shrunk side is the child.
+
+    Only where the shrunk rows are the rounded multiple of the others. Rows that somebody scaled up are not: there the
+    larger ones carry the rounding, and nothing is told. Changes of a few parts in a thousand can be replayed both ways.
+    """
     if decay is None or abs(decay.ratio - 1.0) <= _STILL:
+        return ()
+    shrunk = decay.match_share if decay.ratio < 1.0 else decay.reverse_share
+    if shrunk < REPLAYED:
         return ()
     return (Signal("untouched-rows", math.copysign(DECAY_LOG_ODDS, 1.0 - decay.ratio)),)
 

@@ -4,8 +4,8 @@ from itertools import combinations
 
 import numpy as np
 
+from lineage.distances import squared_distances
 from lineage.infer import OPEN_BAND, Link
-from lineage.kinship import squared_distances
 from lineage.placing import place
 
 

@@ -2,11 +2,10 @@
 
 import json
 import math
-import sys
-from pathlib import Path
 from typing import Any
 
 from lineage.errors import MalformedDocumentError, UnreadableDocumentError, words_of
+from lineage.inputs import read_bounded
 
 MOST_BYTES = 1_000_000_000
 """Of a document: a million models; some devices never end."""
@@ -42,7 +41,7 @@ def read_document(source: str) -> dict[str, Any]:
     """
     where = name_of(source)
     try:
-        data = _stdin() if source == "-" else _bounded(Path(source))
+        data = read_bounded(source, MOST_BYTES)
     except (OSError, ValueError) as error:
         words = words_of(error) if isinstance(error, OSError) else "not a path"
         raise UnreadableDocumentError(f"cannot be read ({words})", where=where, hint=_HINT) from error
@@ -107,14 +106,3 @@ def _finite(text: str) -> float:
 
 def _refuse(text: str) -> float:
     raise ValueError(text)
-
-
-def _stdin() -> bytes:
-    if sys.stdin is None:
-        raise OSError(0, "stdin is closed")
-    return sys.stdin.buffer.read(MOST_BYTES + 1)
-
-
-def _bounded(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(MOST_BYTES + 1)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import derive
+from lineage.distances import squared_distances
 from lineage.growing import tree
-from lineage.kinship import Kinship, squared_distances
+from lineage.kinship import Kinship
 from lineage.making import explained_share
 from lineage.posterior import tree_posterior
 from lineage.relation import Signal

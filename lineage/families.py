@@ -179,12 +179,17 @@ def _made_edges(made: Sequence[Made], links: Sequence[Link]) -> list[Edge]:
 
 
 def _siblings(edges: Sequence[Edge], links: Sequence[Link]) -> list[Unresolved]:
-    """Related pairs that the tree shows to be children of one parent."""
-    parent_of = {e.child: e.parent for e in edges}
+    """Related pairs that the tree shows to be children of one parent, and not parent and child themselves."""
+    parents_of: dict[str, set[str]] = {}
+    for e in edges:
+        parents_of.setdefault(e.child, set()).add(e.parent)
+    joined = {frozenset((e.parent, e.child)) for e in edges}
     return [
         Unresolved(k.a, k.b, "sibling", k.log_pvalue, "sibling")
         for k in links
-        if k.is_descent and k.a in parent_of and parent_of[k.a] == parent_of.get(k.b)
+        if k.is_descent
+        and frozenset((k.a, k.b)) not in joined
+        and parents_of.get(k.a, set()) & parents_of.get(k.b, set())
     ]
 
 

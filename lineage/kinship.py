@@ -17,6 +17,14 @@ NEAREST = 16
 """Members nearest to each one whose tables are compared row by row."""
 
 
+STRAIGHT = -0.75
+"""Cosine between the steps from a model to two others below which the three lie on a line."""
+
+LEAST_CHANGED = 0.005
+_LOOKED = 4096
+"""Share of values, among the first of each matrix, that must differ for traits to say anything."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kinship:
     """Members of one shape and what their pairs say.
@@ -65,16 +73,60 @@ def kinship(members: Sequence[Study], traits: Mapping[str, Traits]) -> Kinship:
     n = len(members)
     squared = squared_distances([m.matrices or m.tables for m in members])
     near = _near(squared)
+    straight = extrapolated(squared)
     signals: dict[tuple[int, int], tuple[Signal, ...]] = {}
     excluded = np.zeros((n, n), dtype=np.bool_)
     for i in range(n):
         for j in range(i + 1, n):
+            if straight[i, j] or (near[i, j] and not _is_trained(members[i], members[j])):
+                continue
             decay = decay_of(members[i], members[j]) if near[i, j] else None
             found = weak_signals(traits[members[i].id], traits[members[j].id])
             signals[i, j] = (*decay_signal(decay), *found)
             excluded[i, j] = is_another_source(decay)
             excluded[j, i] = decay is not None and is_another_source(_reversed(decay))
     return Kinship(tuple(m.id for m in members), squared, signals, excluded)
+
+
+def extrapolated(squared: Float64Array) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """Pairs of which a third model makes a straight line: their signals are turned by whoever prolongs it.
+
+    Parameters
+    ----------
+    squared : (n, n) float64
+
+    Returns
+    -------
+    (n, n) bool
+
+    Notes
+    -----
+    With v between a and b, the cosine of a - v and b - v is (d(v,a) + d(v,b) - d(a,b)) / 2 over the root of
+    d(v,a) d(v,b). A model 2 v - s looks older than v in every trait. Of 3,477 angles in the zoo and the nursery the
+    smallest cosine is -0.67. Cost: O(n^3).
+    """
+    n = len(squared)
+    found = np.zeros((n, n), dtype=np.bool_)
+    for v in range(n):
+        to = squared[v]
+        size = np.sqrt(np.outer(to, to))
+        inner = 0.5 * (to[:, None] + to[None, :] - squared)
+        line = inner < STRAIGHT * size
+        line[:, v] = line[v, :] = False
+        ends = line.any(axis=1)
+        found |= line
+        found[v, ends] = found[ends, v] = True
+    return found
+
+
+def _is_trained(a: Study, b: Study) -> bool:
+    """Whether enough values differ for the difference to be training and not an edit of single values."""
+    changed = total = 0
+    for name in sorted(a.matrices):
+        x, y = a.matrices[name].ravel()[:_LOOKED], b.matrices[name].ravel()[:_LOOKED]
+        changed += int(np.count_nonzero(x != y))
+        total += x.size
+    return changed >= LEAST_CHANGED * total
 
 
 def _near(squared: Float64Array) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from crawl.casts import SIGNIFICANT_BITS
 from lineage.distances import squared_distances
 from lineage.ensemble import Merge
 from lineage.merging import find_merge
 from lineage.quantising import hidden_quantisation, quantised_copy
 from lineage.relation import LOG_ODDS_CAP
+from lineage.stored import narrowest
 from lineage.study import Slices, Study
 from stats.arrays import Float64Array
 
@@ -71,7 +73,7 @@ def find_made(members: Sequence[Study]) -> tuple[Made, ...]:
 
     Notes
     -----
-    Cost: for a member on a grid, a comparison with its 8 nearest; for each other one a fit over its 16 nearest.
+    Sources stored in a finer format than the child are left out: see `_is_finer`. Cost: for a member on a grid, a comparison with its 8 nearest; for each other one a fit over its 16 nearest.
     """
     squared = squared_distances([m.matrices for m in members])
     found: dict[str, Made] = {}
@@ -89,21 +91,41 @@ def _merges(members: Sequence[Study]) -> dict[str, Made]:
     """Merges among members, the best replayed first; no source is explained by what was made from it."""
     squared = squared_distances([m.matrices for m in members])
     open_ones = {m.id: m for i, m in enumerate(members) if explained_share(squared, i) >= LEAST_EXPLAINED}
+    coarse = {i: [m for m in members if m.id != i and not _is_finer(m, open_ones[i])] for i in open_ones}
     found: dict[str, Made] = {}
     answers: dict[str, Merge | None] = {}
     while open_ones:
         for i in sorted(open_ones.keys() - answers.keys()):
-            others = {m.id: m.matrices for m in members if m.id != i and not _descends(found, m.id, i)}
+            others = {m.id: m.matrices for m in coarse[i] if not _descends(found, m.id, i)}
             answers[i] = find_merge(open_ones[i].matrices, others, open_ones[i].dtype)
         good = {i: m for i, m in answers.items() if m is not None and m.method is not None}
         if not good:
             return found
         best = min(good, key=lambda i: (-good[i].replay_share, i))
-        found[best] = _merged(open_ones.pop(best), good[best])
+        made = _merged(open_ones[best], good[best])
+        if any(_descends(found, source, best) for source, _ in made.parents):
+            del answers[best]  # one of its sources has been settled below it since
+            continue
+        found[best] = made
+        del open_ones[best]
         sources = {i for i, _ in found[best].parents}
         # A source may have been explained by what has just been shown to be its child.
         answers = {i: a for i, a in answers.items() if i in open_ones and i not in sources and not _uses(a, best)}
     return found
+
+
+def _is_finer(source: Study, child: Study) -> bool:
+    """Whether a source has low bits its merge cannot hold.
+
+    Such bits can be chosen so that any model comes out as the merge of a model made up and a child of its own; a replay
+    then proves an equation and no direction. Bits of one format leave no such room.
+    """
+    return significant_bits(source.matrices, source.dtype) > significant_bits(child.matrices, child.dtype)
+
+
+def significant_bits(arrays: Slices, dtype: str) -> int:
+    """Bits of the coarsest format that holds all values."""
+    return SIGNIFICANT_BITS.get(narrowest(arrays, dtype), 53)
 
 
 def _uses(merge: Merge | None, name: str) -> bool:
@@ -138,6 +160,8 @@ def explained_share(squared: Float64Array, i: int) -> float:
     to_first = squared[first]
     gram = 0.5 * (to_first[rest][:, None] + to_first[rest][None, :] - squared[np.ix_(rest, rest)])
     target = 0.5 * (to_first[rest] + squared[i, first] - squared[i, rest])
+    if not (np.isfinite(gram).all() and np.isfinite(target).all()):
+        return 0.0
     solved = np.linalg.lstsq(gram, target, rcond=1e-10)[0]
     return float(solved @ target / squared[i, first])
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lineage.infer import Link, RootedLink, copies_of, sigmoid, spanning_tree
+import numpy as np
+
+from lineage.infer import OPEN_BAND, Link, RootedLink, copies_of, sigmoid, spanning_tree
 from lineage.kinship import Kinship, kinship
 from lineage.making import Made, find_made
 from lineage.posterior import tree_posterior
-from lineage.relation import LOG_ODDS_CAP
 from lineage.signals import traits_of
 from lineage.study import Study
 
@@ -20,6 +21,15 @@ PAIR_EVIDENCE = 10.0
 INTERCEPT = 0.51
 SLOPE = 0.73
 _SUREST = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """The root of the best tree of one shape, with the size of that tree and the probability of the root."""
+
+    id: str
+    size: int
+    probability: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +87,22 @@ def place(members: Sequence[str], links: Sequence[Link], studies: Mapping[str, S
     taken = {m.child for m in made} | set(copies)
     rooted: list[RootedLink] = [RootedLink(k, sigmoid(k.log_odds)) for k in copies.values()]
     told: dict[tuple[str, str], tuple[tuple[str, float], ...]] = {}
-    roots: dict[str, float] = {}
+    roots: dict[str, Root] = {}
     for ids in classes.values():
         core = sorted(i for i in ids if i not in taken)
         if len(core) > 1:
             kin = _kin(core, studies)
-            rooted += _class_links(kin, descent, len(members), roots)
+            rooted += _class_links(kin, descent, roots)
             told |= _told(kin)
         else:
-            roots |= dict.fromkeys(core, 1.0)
+            roots |= {i: Root(i, 1, 1.0) for i in core}
     made = [m for m in made if m.child not in copies]
     rest = [k for k in descent if k.a not in taken and k.b not in taken]
     joined = spanning_tree(sorted(set(members) - taken), rest, [r.link for r in rooted])
     inside = {(r.link.a, r.link.b) for r in rooted}
     rooted += [RootedLink(k, sigmoid(k.log_odds)) for k in joined if (k.a, k.b) not in inside]
     root = _root_of(members, rooted, made, roots)
-    sure = roots.get(root, 1.0 / len(members)) if len(classes) == 1 else 1.0 / len(members)
+    sure = roots[root].probability if len(classes) == 1 and root in roots else 1.0 / len(members)
     return Placed(tuple(rooted), tuple(made), root, sure, told)
 
 
@@ -108,11 +118,15 @@ def _told(kin: Kinship) -> dict[tuple[str, str], tuple[tuple[str, float], ...]]:
     }
 
 
-def _class_links(kin: Kinship, descent: Sequence[Link], family: int, roots: dict[str, float]) -> list[RootedLink]:
-    """The links of the best tree of one shape with their marginals; in a family of two only exact evidence directs."""
+def _class_links(kin: Kinship, descent: Sequence[Link], roots: dict[str, Root]) -> list[RootedLink]:
+    """The links of the best tree of one shape with their marginals; of two members only exact evidence directs.
+
+    Copies and merges are no third: whoever can make a model can make those of it.
+    """
     known = {(k.a, k.b): k for k in descent}
     found = tree_posterior(kin)
-    roots |= {i: float(p) for i, p in zip(kin.ids, found.root, strict=True)}
+    top = int(np.argmin(found.parent))
+    roots[kin.ids[top]] = Root(kin.ids[top], len(kin.ids), float(found.root[top]))
     rooted = []
     for v, u in enumerate(found.parent):
         if u < 0:
@@ -124,9 +138,9 @@ def _class_links(kin: Kinship, descent: Sequence[Link], family: int, roots: dict
         forward, backward = float(found.edge[i, j]), float(found.edge[j, i])
         both = forward + backward
         sure = forward / both if both > 0.0 else 0.5
-        if family == 2 and abs(kin.log_odds(i, j)) < PAIR_EVIDENCE:
+        if len(kin.ids) == 2 and abs(kin.log_odds(i, j)) < PAIR_EVIDENCE:
             sure = 0.5
-            roots |= dict.fromkeys(kin.ids, 0.5)
+            roots[kin.ids[top]] = Root(kin.ids[top], 2, 0.5)
         likely = calibrated(max(forward, backward))
         rooted.append(RootedLink(link, sure, min(1.0, likely / max(sure, 1.0 - sure))))
     return rooted
@@ -143,15 +157,17 @@ def calibrated(probability: float) -> float:
 
 
 def _root_of(
-    members: Sequence[str], rooted: Sequence[RootedLink], made: Sequence[Made], roots: Mapping[str, float]
+    members: Sequence[str], rooted: Sequence[RootedLink], made: Sequence[Made], roots: Mapping[str, Root]
 ) -> str:
-    """The most probable root; without one, the member with most links; ties by id."""
+    """The root of the largest class that is nobody's child; else the member with most links that is none; ties by id."""
     children = {m.child for m in made}
     degree: dict[str, int] = defaultdict(int)
     for r in rooted:
         degree[r.link.a] += 1
         degree[r.link.b] += 1
-        if abs(r.link.log_odds) >= LOG_ODDS_CAP:
-            children.add(r.link.b if r.link.log_odds > 0.0 else r.link.a)
-    free = [i for i in members if i not in children] or list(members)
-    return min(free, key=lambda i: (-round(roots.get(i, 0.0), 9), -degree[i], i))
+        if not OPEN_BAND[0] <= r.a_is_parent <= OPEN_BAND[1]:
+            children.add(r.link.b if r.a_is_parent > 0.5 else r.link.a)
+    free = [r for i, r in sorted(roots.items()) if i not in children]
+    if free:
+        return min(free, key=lambda r: (-r.size, -round(r.probability, 9), r.id)).id
+    return min((i for i in members if i not in children), key=lambda i: (-degree[i], i), default=min(members))

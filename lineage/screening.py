@@ -18,7 +18,10 @@ LEAST_Z = 6.0
 LEAST_VECTOR_Z = 3.5
 """A pair is tested when the cosine of some slice of both, times the root of its size, reaches this: of vectors, which are
 short, sooner than of matrices, whose rows independent models may have in common. Of the 540 pairs of the zoo and the
-nursery that the ladder finds, all pass."""
+nursery that the ladder finds, all pass; of 721 of models rewritten in every way, 667."""
+
+FEW = 64
+"""Models up to which every pair is tested: what a rewrite of everything leaves, a glance does not see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,15 @@ class Screen:
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def screen(signatures: Sequence[Signature]) -> Screen:
+def screen(signatures: Sequence[Signature], *, most: int = FEW) -> Screen:
     """Look at all pairs of many signatures.
 
     Parameters
     ----------
     signatures : sequence of Signature
         n of them, read with one key.
+    most : int
+        Number of models up to which every pair is worth a test.
 
     Returns
     -------
@@ -70,7 +75,7 @@ def screen(signatures: Sequence[Signature]) -> Screen:
         at = np.ix_(index, index)
         worth[at] |= strength >= (LEAST_VECTOR_Z if len(shape) == 1 else LEAST_Z)
         comparable[at] = True
-    return Screen(worth | ~comparable, comparable)
+    return Screen(worth | ~comparable | (n <= most), comparable)
 
 
 def _slices(s: Signature) -> Iterator[tuple[Any, Float64Array]]:

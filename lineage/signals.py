@@ -83,7 +83,7 @@ def weak_signals(a: Traits, b: Traits) -> tuple[Signal, ...]:
         "gain-drift": b.gain_drift - a.gain_drift,
         "mlp-kurtosis": -_mean_gap(a.kurtosis, b.kurtosis),
     }
-    return tuple(Signal(k, math.copysign(EARNED[k], v)) for k, v in found.items() if v != 0.0)
+    return tuple(Signal(k, math.copysign(EARNED[k], v)) for k, v in found.items() if v != 0.0 and math.isfinite(v))
 
 
 def decay_of(a: Study, b: Study) -> RowDecay | None:
@@ -142,7 +142,7 @@ def _log_kurtosis(matrix: Float64Array) -> float:
     gap = matrix - matrix.mean()
     square = gap * gap
     spread = float(square.mean())
-    return math.log(float((square * square).mean()) / spread**2) if spread > 0.0 else 0.0
+    return math.log(float(np.square(square / spread).mean())) if spread > 0.0 else 0.0
 
 
 def _drift(vectors: Slices) -> float:

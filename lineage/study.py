@@ -29,6 +29,9 @@ TABLE_ROWS = 1024
 TAIL_ROWS = 128
 """Rows of a table from its start and its end: reserved tokens, which training never touches, lie at both."""
 
+_SMALLEST, _LARGEST = 1e-60, 1e60
+"""Largest size in an array outside of which it is left out: no trained model comes near, and powers overflow."""
+
 WHOLE = 1 << 21
 """Elements of a model up to which it is read whole."""
 
@@ -101,7 +104,7 @@ def study(source: WeightSource, key: RowKey, *, name: str) -> Study | None:
 
     Notes
     -----
-    Slices that hold a value that is not finite are left out. Models of up to two million parameters are read whole. Cost
+    Slices that hold a value that is not finite, or only extreme ones, are left out. Models of up to two million parameters are read whole. Cost
     of others: at most 192 rows of seven matrices in four layers, eight in the others, 1,152 rows of three tables, 1,024
     columns of each.
     """
@@ -114,7 +117,7 @@ def study(source: WeightSource, key: RowKey, *, name: str) -> Study | None:
     found: dict[str, dict[str, Slice]] = {"matrices": {}, "tables": {}, "vectors": {}}
     for group, label, view in _views(source):
         values = plan.read(source, view, group, label)
-        if bool(np.isfinite(values).all()):
+        if is_usable(values):
             found[group][label] = values
             dtypes[label] = view.tensor.dtype.name
     return Study(
@@ -128,6 +131,12 @@ def study(source: WeightSource, key: RowKey, *, name: str) -> Study | None:
         bytes_read=source.bytes_read - before[0],
         requests=source.requests - before[1],
     )
+
+
+def is_usable(values: Slice) -> bool:
+    """Whether all values are finite, and neither so large nor so small that their fourth powers are not."""
+    top = float(np.max(np.abs(values), initial=0.0))
+    return top == 0.0 or _SMALLEST < top < _LARGEST
 
 
 def _views(source: WeightSource) -> Iterator[tuple[str, str, View]]:

@@ -18,6 +18,9 @@ _AGREE = 0.6
 _LOW = 0.8
 """Share of the changed matrices whose rank is the most frequent one, give or take one, and share that are of low rank."""
 
+_SPREAD = 0.05
+"""Share of a matrix's values that an adapter changes at least: an edit of single values has low rank, too."""
+
 _WINDOW = 256
 
 
@@ -69,6 +72,8 @@ def low_rank_update(parent: Study, child: Study) -> LowRank | None:
     rest = (*_changed(parent.tables, child.tables), *_changed(parent.vectors, child.vectors))
     changed = _changed(parent.matrices, child.matrices)
     if rest or not changed:
+        return None
+    if any(np.mean(parent.matrices[k] != child.matrices[k]) < _SPREAD for k in changed):
         return None
     kinds = {k.partition(".")[2] for k in changed}
     ranks = {k: _rank(k, parent, child) for k in changed}

@@ -13,8 +13,9 @@ from lineage.making import explained_share
 from lineage.posterior import tree_posterior
 from lineage.relation import Signal
 from lineage.searching import find_all
-from lineage.signals import Traits, weak_signals
+from lineage.signals import Traits, decay_signal, weak_signals
 from nulls import ROOT
+from stats.decay import row_decay
 
 ZOO = ROOT / "fixtures" / "zoo"
 
@@ -167,3 +168,14 @@ def test_weak_signals_are_antisymmetric_and_silent_when_equal():
     assert {s.name for s in there} == {"effective-rank", "gain-drift"}
     assert all(s.favours == "a" for s in there)
     assert weak_signals(a, a) == ()
+
+
+def test_shrunk_rows_speak_and_scaled_up_rows_do_not():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(48, 32)).astype(np.float16).astype(np.float64)
+    for ratio, spoken in ((0.9, 4.0), (1.1, None)):
+        b = a * ratio
+        b[:20] += 0.1 * rng.normal(size=(20, 32))
+        b = b.astype(np.float16).astype(np.float64)
+        told = decay_signal(row_decay(a, b, bits_a=11, bits_b=11))
+        assert [s.log_odds for s in told] == ([] if spoken is None else [spoken])

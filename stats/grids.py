@@ -48,7 +48,7 @@ class Grid:
         The level of each value; 0 where nothing fits.
     surprise : (k,) float64
         Natural log of one over the chance that values spread evenly between levels fit by luck, for all scales tried;
-        0 where nothing fits.
+        the value farthest out, which chose them, does not count. 0 where nothing fits.
     """
 
     fits: Bools
@@ -194,6 +194,7 @@ def _fit(groups: Float64Array, half: Float64Array, levels: _Levels) -> Grid:
         fits[at], low[at], high[at], step[at] = True, first, last, 0.5 * (first + last)
         found[at] = levels.nearest(groups[at] / step[at, None])
         luck = np.minimum(1.0, 2.0 * half[at] / (step[at, None] * levels.apart(found[at])) + 1e-300)
+        np.put_along_axis(luck, far[at], 1.0, axis=1)  # it fits whatever it is
         width = np.maximum(2.0 * slack[at] / size, 1e-300) / np.maximum(last - first, 1e-12 * last)
         luckier = np.log(levels.candidates.size) + np.log(np.maximum(1.0, width))
         surprise[at] = np.maximum(0.0, -np.sum(np.log(luck) * (found[at] != 0.0), axis=1) - luckier)

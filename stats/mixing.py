@@ -92,9 +92,10 @@ class Mixture:
 
     @property
     def z(self) -> Float64Array:
-        """Coefficients in units of their errors; 0 where the coefficient is 0."""
+        """Coefficients in units of their errors; 0 where the coefficient is 0, huge or infinite where the error is."""
         safe = np.where(self.errors > 0.0, self.errors, np.finfo(np.float64).tiny)
-        return np.where(self.coefficients == 0.0, 0.0, self.coefficients / safe)
+        with np.errstate(over="ignore"):
+            return np.where(self.coefficients == 0.0, 0.0, self.coefficients / safe)
 
 
 def block_gram(columns: ArrayLike, *, block: int = BLOCK) -> BlockGram:

@@ -39,8 +39,8 @@ _FEWEST = 6
 """Share of groups with a value other than zero that must fit, and their least number."""
 
 _PLAIN = 0.5
-"""Whole multiples are named where they explain at least this share of what the best kind explains: they are a special
-case of the others."""
+"""Whole multiples are named where they explain at least this share of what the best kind explains, and that is no table:
+they are a special case of the other kinds, but the levels of some tables are multiples too."""
 
 _LONGER = 0.75
 """A longer group is the answer where it explains at least this share, per value, of what the best length explains: two
@@ -185,7 +185,7 @@ def _fitting(values: Float64Array, bits: int, smallest: float) -> Iterator[tuple
             speaks = sample.any(axis=1)
             if speaks.sum() < _FEWEST or found.fits[speaks].mean() < _SHARE:
                 break  # nor does anything longer
-            surprise = float(found.surprise.sum() / np.count_nonzero(found.levels))
+            surprise = float(found.surprise.sum() / max(1, np.count_nonzero(found.levels)))
             if surprise >= _LEAST and _is_used(kind, found):
                 yield _described(kind, found, group or None), surprise
 
@@ -215,12 +215,13 @@ def _described(kind: str, found: Grid, group: int | None) -> Levels:
 
 
 def _best(found: list[tuple[Levels, float]]) -> Levels | None:
-    """The kind that explains most, plain multiples first; of its lengths the longest that explains about as much."""
+    """The kind that explains most, plain multiples before all but tables; of its lengths the longest about as good."""
     if not found:
         return None
     top = max(surprise for _, surprise in found)
-    named = [f for f in found if f[0].kind == "integer" and f[1] >= _PLAIN * top] or [f for f in found if f[1] == top]
-    kind = named[0][0].kind
+    best = next(levels.kind for levels, surprise in found if surprise == top)
+    plain = any(levels.kind == "integer" and surprise >= _PLAIN * top for levels, surprise in found)
+    kind = "integer" if plain and best not in TABLES else best
     lengths = [(levels, surprise) for levels, surprise in found if levels.kind == kind]
     most = max(surprise for _, surprise in lengths)
     levels, surprise = [f for f in lengths if f[1] >= _LONGER * most][-1]

@@ -107,4 +107,5 @@ def _middle(
     use = use & (values != 0.0)
     most = np.where(use, np.maximum(*ends), np.inf).min(axis=axis)
     least = np.where(use, np.minimum(*ends), -np.inf).max(axis=axis)
-    return np.asarray(np.where(np.isfinite(most) & np.isfinite(least), 0.5 * (most + least), 1.0))
+    bounded = np.isfinite(most) & np.isfinite(least)
+    return np.asarray(0.5 * (np.where(bounded, most, 1.0) + np.where(bounded, least, 1.0)))

@@ -18,6 +18,13 @@ from lineage.record import SCHEMA_VERSION, RunRecord, input_entry, row_key_param
 from lineage.screening import screen
 from stats.combine import family_level
 
+CALIBRATED_ON: Mapping[str, Any] = {
+    "population": "links of trained families and of twins made of their updates, none of which was fitted to",
+    "n": 1018,
+    "ece": 0.042,
+}
+"""What the probabilities of edges were checked on (docs/methods/trees-measured.md)."""
+
 
 @dataclass(frozen=True, slots=True)
 class TreeOptions:
@@ -143,11 +150,7 @@ def _document(found: Family, options: TreeOptions, record: RunRecord) -> dict[st
         "family_size": found.family_size,
         "level_used": found.level,
         "probabilities": {
-            "calibrated_on": {
-                "population": "links of trained families and of twins made of their updates, none of which was fitted to",
-                "n": 1018,
-                "ece": 0.042,
-            }
+            "calibrated_on": dict(CALIBRATED_ON),
         },
         "nodes": [
             {

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import stats
 from lineage.cli.app import app
 from lineage.evidence import PAIR_TESTS
+from lineage.growing import CALIBRATED_ON
 
 ROOT = Path(__file__).parents[2]
 METHODS = ROOT / "docs" / "methods"
@@ -209,3 +210,9 @@ def test_examples_in_docstrings_end_as_they_say(module):
     found = doctest.testmod(importlib.import_module(f"stats.{module}"))
     assert found.attempted >= 1
     assert found.failed == 0
+
+
+def test_the_error_of_edge_probabilities_is_the_measured_one():
+    page = (METHODS / "trees-measured.md").read_text()
+    n, error = re.search(r"([\d,]+) links, .*?expected calibration error ([\d.]+)", page, re.DOTALL).groups()
+    assert (CALIBRATED_ON["n"], CALIBRATED_ON["ece"]) == (int(n.replace(",", "")), float(error))

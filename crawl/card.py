@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from crawl.errors import CrawlError, MalformedHeaderError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from crawl.stores import ByteStore
 
 _LARGEST_CONFIG = 10_000_000  # bytes; real ones are below 1 MB even with label tables
+_LONGEST_DATE = 40  # characters of a date that are looked at
 _LARGEST_FRONT = 100_000  # bytes of a README that are looked at: its front matter is at the start
 _CONFIG_KEYS = (
     "architectures",
@@ -44,7 +46,22 @@ _CONFIG_KEYS = (
 )
 # The same fact under the names other families give it.
 _ALIASES = {"n_head": "num_attention_heads", "n_embd": "hidden_size", "n_layer": "num_hidden_layers"}
-_FRONT_KEYS = ("base_model", "base_model_relation", "datasets", "library_name", "license", "license_name", "tags")
+_DATE_KEYS = (
+    "release_date",
+    "created_at",
+    "created",
+    "date",
+)  # of a README's front matter, the first that reads as one
+_FRONT_KEYS = (
+    *_DATE_KEYS,
+    "base_model",
+    "base_model_relation",
+    "datasets",
+    "library_name",
+    "license",
+    "license_name",
+    "tags",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +75,8 @@ class ModelCard:
     base_models : tuple of str
         Declared parents, in the order given, without repeats.
     licence : str or None
+    created : datetime or None
+        When the model was released, UTC: as the place it lies in states it, else as its README claims.
     problems : tuple of str
         Why a config or README could not be read; a malformed claim is a value, not an error.
     """
@@ -66,6 +85,7 @@ class ModelCard:
     base_models: tuple[str, ...] = ()
     licence: str | None = None
     problems: tuple[str, ...] = ()
+    created: datetime | None = None
 
     def integer(self, key: str) -> int | None:
         """Return a claim as a positive integer, or None."""
@@ -97,14 +117,46 @@ def read_config(store: ByteStore, prefix: str = "") -> ModelCard:
     return ModelCard(claims, parents, None, tuple(problems))
 
 
-def add_readme(card: ModelCard, store: ByteStore, prefix: str = "") -> ModelCard:
-    """Return the claims of the configs and those of the README's front matter."""
+def add_readme(card: ModelCard, store: ByteStore, prefix: str = "", stated: object = None) -> ModelCard:
+    """Return the claims of the configs and those of the README's front matter.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Of the configs.
+    store : ByteStore
+    prefix : str
+        As of `read_config`.
+    stated : object
+        When the place the model lies in says it was made; believed before the README.
+
+    Returns
+    -------
+    ModelCard
+    """
     problems = list(card.problems)
     front = _front_matter(store, f"{prefix}README.md", problems)
     claims = {**card.claims, **{key: front[key] for key in _FRONT_KEYS if key in front}}
     parents = dict.fromkeys([*card.base_models, *_texts(front.get("base_model"))])
     licence = _texts(front.get("license"))
-    return ModelCard(claims, tuple(parents), licence[0] if licence else None, tuple(problems))
+    dates = [found for key in _DATE_KEYS if (found := moment(front.get(key))) is not None]
+    created = moment(stated) or (dates[0] if dates else None)
+    return ModelCard(claims, tuple(parents), licence[0] if licence else None, tuple(problems), created)
+
+
+def moment(value: object) -> datetime | None:
+    """Return a moment in UTC of what a card or a server states; None where it is none. A day alone is its first second."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip()[:_LONGEST_DATE])
+        except ValueError:
+            return None
+    if not isinstance(value, datetime):
+        return None
+    try:
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    except OverflowError:
+        return None
 
 
 def _config_claims(config: dict[str, Any]) -> dict[str, object]:

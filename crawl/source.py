@@ -46,6 +46,7 @@ class WeightSource:
         self._counting = CountingStore(store)
         self._store = HeadCache(self._counting, getattr(store, "head", 0))
         self.ref = ref
+        self._created: object = getattr(store, "created", None)
         parts = assemble(self._store, ref)
         self._prefix = parts.prefix
         self.files: tuple[str, ...] = parts.files
@@ -66,7 +67,7 @@ class WeightSource:
     @cached_property
     def card(self) -> ModelCard:
         """What the model claims about itself."""
-        return add_readme(self._config, self._store, self._prefix)
+        return add_readme(self._config, self._store, self._prefix, self._created)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 
 from crawl import CrawlError, ModelRef, OpenOptions, open_model
@@ -23,6 +24,7 @@ class Member:
     ref: ModelRef
     signature: Signature
     declared: tuple[str, ...]
+    created: datetime | None = None
 
 
 def read_members(
@@ -67,7 +69,9 @@ def read_members(
         try:
             with open_model(ref, options=options) as source:
                 known_as = source.ref.id if source.ref.scheme == "hub" else name
-                members.append(Member(known_as, ref, sign(source, key=key), tuple(source.card.base_models)))
+                members.append(
+                    Member(known_as, ref, sign(source, key=key), tuple(source.card.base_models), source.card.created)
+                )
         except CrawlError as error:
             skipped.append((name, str(error)))
     tell("reading", len(named), len(named))

@@ -54,6 +54,8 @@ class HubStore:
     ----------
     hashes : mapping
         File -> SHA-256, as the Hub states it for large files.
+    created : object
+        When the Hub says the repository was made: never before March 2022, when it began to keep this.
     extra_requests : int
         The listing, and repeats after a failure.
     """
@@ -75,6 +77,7 @@ class HubStore:
             )
         )
         self.commit = _commit(info, self.name)
+        self.created = getattr(info, "created_at", None)
         self.ref = ref.with_revision(self.commit)
         self.name = self.ref.id
         self._sizes, self.hashes = _listing(info)

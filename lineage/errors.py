@@ -44,6 +44,10 @@ class UndrawableError(LineageError):
     """A document that is well, and too tangled for a picture."""
 
 
+class UnusableIndexError(LineageError, OSError):
+    """An index that is not there, is damaged, or is none of ours or of a schema this program does not know."""
+
+
 class OutputError(LineageError):
     """The answer could not be written where it was asked; told on stderr, because stdout may hold the answer."""
 

@@ -59,6 +59,8 @@ class Edge:
         Share of this parent in a merge.
     evidence : mapping
         Distances and signals behind the edge.
+    probability_with_metadata : float or None
+        The same with dates and declared parents; None where they were not asked for.
     """
 
     parent: str
@@ -70,6 +72,7 @@ class Edge:
     exactness: str
     coefficient: float | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    probability_with_metadata: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +112,16 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class LineageGraph:
-    """Families of models: a DAG of edges plus the links that could not be directed."""
+    """Families of models: a DAG of edges plus the links that could not be directed.
+
+    `claimed` holds (parent, child, probability) of the trees that weights, dates and declared parents give together.
+    """
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     components: tuple[Component, ...]
     unresolved: tuple[Unresolved, ...]
+    claimed: tuple[tuple[str, str, float], ...] = ()
 
     def children_of(self, parent: str) -> list[Edge]:
         """Edges that leave a node, by child id."""

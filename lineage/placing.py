@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy as np
 from lineage.infer import OPEN_BAND, Link, RootedLink, copies_of, sigmoid, spanning_tree
 from lineage.kinship import Kinship, kinship
 from lineage.making import Made, find_made
-from lineage.posterior import tree_posterior
+from lineage.metadata import Claims, claim_log_odds
+from lineage.posterior import TreePosterior, tree_posterior
 from lineage.signals import traits_of
 from lineage.study import Study
 
@@ -47,6 +48,10 @@ class Placed:
     root_probability : float
     signals : mapping of (str, str) to tuple of (str, float)
         What spoke of the direction of a link, by its ids in order.
+    joint : mapping of (str, str) to float
+        Probability of a parent and a child when claims are weighed with the weights; empty without claims.
+    claimed : tuple of (str, str)
+        Parents and children in the best trees with claims.
     """
 
     links: tuple[RootedLink, ...]
@@ -54,9 +59,16 @@ class Placed:
     root: str
     root_probability: float
     signals: Mapping[tuple[str, str], tuple[tuple[str, float], ...]] = field(default_factory=dict)
+    joint: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    claimed: tuple[tuple[str, str], ...] = ()
 
 
-def place(members: Sequence[str], links: Sequence[Link], studies: Mapping[str, Study]) -> Placed:
+def place(
+    members: Sequence[str],
+    links: Sequence[Link],
+    studies: Mapping[str, Study],
+    claims: Mapping[str, Claims] | None = None,
+) -> Placed:
     """Place all members of one family.
 
     Parameters
@@ -67,6 +79,8 @@ def place(members: Sequence[str], links: Sequence[Link], studies: Mapping[str, S
         All related pairs among them.
     studies : mapping of str to Study
         Larger slices, where there are any.
+    claims : mapping of str to Claims, optional
+        Dates and declared parents: they fill `joint` and `claimed` and change nothing else.
 
     Returns
     -------
@@ -88,12 +102,16 @@ def place(members: Sequence[str], links: Sequence[Link], studies: Mapping[str, S
     rooted: list[RootedLink] = [RootedLink(k, sigmoid(k.log_odds)) for k in copies.values()]
     told: dict[tuple[str, str], tuple[tuple[str, float], ...]] = {}
     roots: dict[str, Root] = {}
+    joint: dict[tuple[str, str], float] = {}
+    claimed: list[tuple[str, str]] = []
     for ids in classes.values():
         core = sorted(i for i in ids if i not in taken)
         if len(core) > 1:
             kin = _kin(core, studies)
             rooted += _class_links(kin, descent, roots)
             told |= _told(kin)
+            if claims is not None:
+                claimed += _claimed(kin, claims, joint)
         else:
             roots |= {i: Root(i, 1, 1.0) for i in core}
     made = [m for m in made if m.child not in copies]
@@ -103,12 +121,38 @@ def place(members: Sequence[str], links: Sequence[Link], studies: Mapping[str, S
     rooted += [RootedLink(k, sigmoid(k.log_odds)) for k in joined if (k.a, k.b) not in inside]
     root = _root_of(members, rooted, made, roots)
     sure = roots[root].probability if len(classes) == 1 and root in roots else 1.0 / len(members)
-    return Placed(tuple(rooted), tuple(made), root, sure, told)
+    return Placed(tuple(rooted), tuple(made), root, sure, told, joint, tuple(claimed))
 
 
 def _kin(core: Sequence[str], studies: Mapping[str, Study]) -> Kinship:
+    """What the pairs of one shape say; of two members, nothing but exact evidence directs.
+
+    Copies and merges are no third: whoever can make a model can make those of it.
+    """
     members = [studies[i] for i in core]
-    return kinship(members, {m.id: traits_of(m) for m in members})
+    kin = kinship(members, {m.id: traits_of(m) for m in members})
+    if len(core) == 2 and abs(kin.log_odds(0, 1)) < PAIR_EVIDENCE:
+        return replace(kin, signals={}, excluded=np.zeros((2, 2), dtype=np.bool_))
+    return kin
+
+
+def _claimed(kin: Kinship, claims: Mapping[str, Claims], joint: dict[tuple[str, str], float]) -> list[tuple[str, str]]:
+    """The best tree of one shape with claims; fills in the probability of every ordered pair."""
+    found = tree_posterior(kin, claims=claim_log_odds(kin.ids, claims))
+    for u, parent in enumerate(kin.ids):
+        for v, child in enumerate(kin.ids):
+            if u != v:
+                forward, belongs = _confidence(found, u, v)
+                joint[parent, child] = forward * belongs
+    return [(kin.ids[u], kin.ids[v]) for v, u in enumerate(found.parent) if u >= 0]
+
+
+def _confidence(found: TreePosterior, i: int, j: int) -> tuple[float, float]:
+    """Probability that i is the parent given the link, and what makes it that of the link as well."""
+    forward, backward = float(found.edge[i, j]), float(found.edge[j, i])
+    both = forward + backward
+    sure = forward / both if both > 0.0 else 0.5
+    return sure, min(1.0, calibrated(max(forward, backward)) / max(sure, 1.0 - sure))
 
 
 def _told(kin: Kinship) -> dict[tuple[str, str], tuple[tuple[str, float], ...]]:
@@ -119,10 +163,7 @@ def _told(kin: Kinship) -> dict[tuple[str, str], tuple[tuple[str, float], ...]]:
 
 
 def _class_links(kin: Kinship, descent: Sequence[Link], roots: dict[str, Root]) -> list[RootedLink]:
-    """The links of the best tree of one shape with their marginals; of two members only exact evidence directs.
-
-    Copies and merges are no third: whoever can make a model can make those of it.
-    """
+    """The links of the best tree of one shape with their marginals."""
     known = {(k.a, k.b): k for k in descent}
     found = tree_posterior(kin)
     top = int(np.argmin(found.parent))
@@ -135,14 +176,7 @@ def _class_links(kin: Kinship, descent: Sequence[Link], roots: dict[str, Root]) 
         link = known.get((kin.ids[i], kin.ids[j]))
         if link is None:
             continue  # joined through others only: no test of its own
-        forward, backward = float(found.edge[i, j]), float(found.edge[j, i])
-        both = forward + backward
-        sure = forward / both if both > 0.0 else 0.5
-        if len(kin.ids) == 2 and abs(kin.log_odds(i, j)) < PAIR_EVIDENCE:
-            sure = 0.5
-            roots[kin.ids[top]] = Root(kin.ids[top], 2, 0.5)
-        likely = calibrated(max(forward, backward))
-        rooted.append(RootedLink(link, sure, min(1.0, likely / max(sure, 1.0 - sure))))
+        rooted.append(RootedLink(link, *_confidence(found, i, j)))
     return rooted
 
 

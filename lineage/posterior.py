@@ -51,7 +51,7 @@ class TreePosterior:
     root: Float64Array
 
 
-def tree_posterior(kin: Kinship, *, sharpness: float = SHARPNESS) -> TreePosterior:
+def tree_posterior(kin: Kinship, *, sharpness: float = SHARPNESS, claims: Float64Array | None = None) -> TreePosterior:
     """Best tree and marginals of one family.
 
     Parameters
@@ -59,6 +59,8 @@ def tree_posterior(kin: Kinship, *, sharpness: float = SHARPNESS) -> TreePosteri
     kin : Kinship
     sharpness : float
         See `SHARPNESS`.
+    claims : (n, n) float64, optional
+        [u, v]: natural log-odds from outside the weights that u is the parent of v; antisymmetric.
 
     Returns
     -------
@@ -71,7 +73,7 @@ def tree_posterior(kin: Kinship, *, sharpness: float = SHARPNESS) -> TreePosteri
     have beside v, by three rounds of the marginals. Cost: O(n^3).
     """
     n = len(kin.ids)
-    weights = link_weights(kin, sharpness)
+    weights = link_weights(kin, sharpness) + (0.0 if claims is None else 0.5 * claims)
     liked = weights
     for _ in range(_ROUNDS):
         marginals = tree_marginals(liked, np.zeros(n), single_root=True)

@@ -1,4 +1,4 @@
-"""Which pairs of many are worth a test: a glance at what both signatures hold, in one matrix product per kind of slice.
+"""Which pairs of many are worth a test: a glance at what both signatures hold, in two matrix products per kind of slice.
 
 A pair left out is not tested and cannot be called related, so screening can only lose power, never validity: the level
 counts every pair, screened or not.
@@ -11,17 +11,23 @@ from typing import Any
 
 import numpy as np
 
+from lineage.plan import VALUE_RUN
 from lineage.signature import Signature
 from stats.arrays import Float64Array
 
-LEAST_Z = 6.0
+LEAST_Z = 4.5
 LEAST_VECTOR_Z = 3.5
-"""A pair is tested when the cosine of some slice of both, times the root of its size, reaches this: of vectors, which are
-short, sooner than of matrices, whose rows independent models may have in common. Of the 540 pairs of the zoo and the
-nursery that the ladder finds, all pass; of 721 of models rewritten in every way, 667."""
+"""A pair is tested when some slice of both agrees by as many standard deviations of a random order of its units: of
+vectors, which are short, sooner than of matrices."""
 
 FEW = 64
 """Models up to which every pair is tested: what a rewrite of everything leaves, a glance does not see."""
+
+_MOST_ROWS = 64
+"""Features of a slice that are looked at, evenly spaced: the tables of widths in use would fill the memory."""
+
+_AT_ONCE = 1 << 22
+"""Values compared in one product: 32 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +40,13 @@ class Screen:
         Pairs to be tested: they look alike somewhere, or nothing of theirs could be looked at.
     comparable : (n, n) bool
         Pairs that hold some slice of one kind and shape.
+    strength : (n, n) float64
+        Largest agreement over what is asked for; 1 and more passes.
     """
 
     worth: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
     comparable: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    strength: Float64Array
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -58,43 +67,69 @@ def screen(signatures: Sequence[Signature], *, most: int = FEW) -> Screen:
     Notes
     -----
     Norm gains, rows of tables, hidden units as they are and by their answers to tokens (which no rotation of the residual
-    stream changes), value dimensions. Cost: O(n^2 p) in matrix products for signatures of p values.
+    stream changes), value dimensions without their signs, each run of them with each. With X and Y centred over the units,
+    the sum of X * Y has variance tr(X X' Y Y') / (s - 1) over random orders of the s units; rows that all point one way,
+    as embeddings of one corpus do, do not pass for kin. Cost: O(n^2 p) in matrix products for signatures of p values.
     """
     n = len(signatures)
     groups: dict[Any, list[tuple[int, Float64Array]]] = defaultdict(list)
     for i, signature in enumerate(signatures):
-        for key, values in _slices(signature):
-            flat = _standard(values)
-            if flat is not None:
-                groups[key, values.shape].append((i, flat))
-    worth, comparable = np.zeros((n, n), dtype=np.bool_), np.zeros((n, n), dtype=np.bool_)
-    for (_, shape), held in groups.items():
+        for kind, key, values in _slices(signature):
+            centred = _centred(values)
+            if centred is not None:
+                groups[kind, key, centred.shape].append((i, centred))
+    comparable, strength = np.zeros((n, n), dtype=np.bool_), np.zeros((n, n))
+    for (kind, _, _), held in groups.items():
+        least = LEAST_VECTOR_Z if kind == "vector" else LEAST_Z
         index = np.array([i for i, _ in held])
-        rows = np.stack([flat for _, flat in held])
-        strength = np.abs(rows @ rows.T) * np.sqrt(rows.shape[1])
-        at = np.ix_(index, index)
-        worth[at] |= strength >= (LEAST_VECTOR_Z if len(shape) == 1 else LEAST_Z)
-        comparable[at] = True
-    return Screen(worth | ~comparable | (n <= most), comparable)
+        for at in np.array_split(np.arange(index.size), _parts(index.size)):
+            found = _agreement([held[k][1] for k in at.tolist()], [values for _, values in held]) / least
+            np.maximum.at(strength, (index[at][:, None], index[None, :]), found)
+        comparable[np.ix_(index, index)] = True
+    strength = np.maximum(strength, strength.T)
+    return Screen((strength >= 1.0) | ~comparable | (n <= most), comparable, strength)
 
 
-def _slices(s: Signature) -> Iterator[tuple[Any, Float64Array]]:
+def _parts(n: int) -> int:
+    return max(1, n * n // _AT_ONCE)
+
+
+def _agreement(left: Sequence[Float64Array], right: Sequence[Float64Array]) -> Float64Array:
+    """|z| of every pair under a random order of the units."""
+    inner, spread = (
+        np.stack([f(x).ravel() for x in left]) @ np.stack([f(y).ravel() for y in right]).T
+        for f in (lambda x: x, lambda x: x @ x.T)
+    )
+    n_units = left[0].shape[1]
+    found = np.abs(inner) / np.sqrt(np.maximum(spread, np.finfo(float).tiny) / (n_units - 1))
+    return np.asarray(np.where(np.isfinite(found), found, 0.0))
+
+
+def _slices(s: Signature) -> Iterator[tuple[str, Any, Float64Array]]:
+    """(kind, what is compared with each other, values with features first and units second)."""
     for (layer, kind), values in s.vectors.items():
-        yield ("vector", layer, kind), values
+        yield "vector", (layer, kind), values[None, :]
     for kind, table in s.tables.items():
-        yield ("table", kind), table.values
+        yield "table", kind, table.values
     for block in s.blocks:
         for group, parts in (("part", block.parts), ("probe", block.probes)):
             for kind, values in parts.items():
-                yield (group, block.layer, kind), values
-    for name, units in (("values", s.values), ("experts", s.experts)):
-        for v in units:
-            yield (name, v.layer), v.probes
+                yield group, (block.layer, kind), values
+    for v in s.experts:
+        yield "experts", v.layer, v.probes
+    for v in s.values:
+        size = np.abs(v.probes)
+        yield "values", v.layer, size
+        for start in range(0, size.shape[1] - VALUE_RUN + 1, VALUE_RUN):
+            yield "run", v.layer, size[:, start : start + VALUE_RUN]
 
 
-def _standard(values: Float64Array) -> Float64Array | None:
-    """Centred over each axis and scaled to length 1; None where nothing is left or a value is not finite."""
-    gap = values - values.mean(axis=-1, keepdims=True)
-    gap = gap - gap.mean(axis=0, keepdims=True) if gap.ndim > 1 else gap
+def _centred(values: Float64Array) -> Float64Array | None:
+    """Some rows, centred over the units, at length 1; None where nothing is left or a value is not finite."""
+    if values.ndim != 2 or values.shape[1] < 2:
+        return None
+    if len(values) > _MOST_ROWS:
+        values = values[np.linspace(0, len(values) - 1, _MOST_ROWS).astype(np.intp)]
+    gap = values - values.mean(axis=1, keepdims=True)
     size = float(np.sqrt(np.sum(gap * gap)))
-    return (gap / size).ravel() if 0.0 < size < np.inf else None
+    return gap / size if 0.0 < size < np.inf else None

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import derive
-import merges
 from lineage.attributing import which_is_merge
 from lineage.merging import find_merge
 from nulls import ROOT
 from slices import slices
+from weightmark.attacks import merges
 
 ZOO = ROOT / "fixtures" / "zoo"
 FAMILY = ("llama-a", "llama-a-ft1", "llama-a-ft1-ft", "llama-a-cpt", "llama-a-lora")

@@ -11,6 +11,7 @@ from lineage.graph import Component, Edge, LineageGraph, Node, Unresolved, conne
 from lineage.infer import OPEN_BAND, Link
 from lineage.making import Made
 from lineage.members import Member
+from lineage.metadata import Claims, Joint, with_claims
 from lineage.placing import Placed, place
 from lineage.relation import LOG_ODDS_CAP, Relation, relate
 from lineage.study import Study
@@ -24,6 +25,7 @@ def family_graph(
     groups: Sequence[Sequence[str]],
     related: Mapping[tuple[str, str], Evidence],
     studies: Mapping[str, Study],
+    claims: Mapping[str, Claims] | None = None,
 ) -> LineageGraph:
     """Nodes, edges, open links and families.
 
@@ -39,6 +41,8 @@ def family_graph(
         Every pair the tests reject.
     studies : mapping of str to Study
         Larger slices of the members of families.
+    claims : mapping of str to Claims, optional
+        Dates and declared parents of distinct models: for `probability_with_metadata` and `claimed` alone.
 
     Returns
     -------
@@ -49,8 +53,14 @@ def family_graph(
     edges: list[Edge] = []
     unresolved: list[Unresolved] = []
     components: list[Component] = []
+    claimed: list[tuple[str, str, float]] = []
     for number, group in enumerate(groups):
-        roots = _infer_group([by_id[i] for i in group], related, studies, edges, unresolved)
+        found: list[Edge] = []
+        roots, joint = _infer_group([by_id[i] for i in group], related, studies, claims, found, unresolved)
+        if claims is not None:
+            found, joined = with_claims(found, joint, claims)
+            claimed += joined
+        edges += found
         names, probabilities = tuple(r for r, _ in roots), tuple(p for _, p in roots)
         components.append(Component(number, names, probabilities, tuple(group)))
     nodes = tuple(_node(m, component_of[duplicate_of.get(m.id, m.id)], duplicate_of.get(m.id)) for m in members)
@@ -59,6 +69,7 @@ def family_graph(
         tuple(sorted(edges, key=lambda e: (e.parent, e.child))),
         tuple(components),
         tuple(sorted(unresolved, key=lambda u: (u.a, u.b))),
+        tuple(sorted(claimed)),
     )
 
 
@@ -66,12 +77,14 @@ def _infer_group(
     members: Sequence[Member],
     related: Mapping[tuple[str, str], Evidence],
     studies: Mapping[str, Study],
+    claims: Mapping[str, Claims] | None,
     edges: list[Edge],
     unresolved: list[Unresolved],
-) -> list[tuple[str, float]]:
+) -> tuple[list[tuple[str, float]], Joint]:
     """Trees of one family: one per group joined by descent; common starts between groups stay unresolved."""
+    joint = Joint()
     if len(members) == 1:
-        return [(members[0].id, 1.0)]
+        return [(members[0].id, 1.0)], joint
     links = _links(members, related)
     ids = [m.id for m in members]
     roots = []
@@ -80,13 +93,14 @@ def _infer_group(
         if len(part) == 1:
             roots.append((part[0], 1.0))
             continue
-        placed = place(part, inside, {i: studies[i] for i in part if i in studies})
+        placed = place(part, inside, {i: studies[i] for i in part if i in studies}, claims)
+        joint = joint.beside(placed.joint)
         settled = [*_settle(placed, studies, unresolved), *_made_edges(placed.made, inside)]
         unresolved.extend(_siblings(settled, inside))
         edges.extend(settled)
         roots.append((placed.root, placed.root_probability))
     unresolved.extend(Unresolved(k.a, k.b, k.kind, k.log_pvalue, "shared-init") for k in links if not k.is_descent)
-    return roots
+    return roots, joint
 
 
 def _links(members: Sequence[Member], related: Mapping[tuple[str, str], Evidence]) -> list[Link]:

@@ -13,6 +13,7 @@ from lineage.evidence import Evidence, gather
 from lineage.families import family_graph
 from lineage.graph import LineageGraph, connected_components
 from lineage.members import Member, Progress, duplicates_of, read_members, read_studies
+from lineage.metadata import Claims, Statement, contradictions, gathered
 from lineage.plan import PUBLIC_KEY, RowKey
 from lineage.record import SCHEMA_VERSION, RunRecord, input_entry, row_key_parameter, run_entry
 from lineage.screening import screen
@@ -33,6 +34,7 @@ class TreeOptions:
     alpha: float = 1e-6
     seed: int = 0
     row_key: RowKey = PUBLIC_KEY
+    metadata: bool = False
     open_options: OpenOptions | None = field(default=None, compare=False)
 
 
@@ -47,6 +49,7 @@ class Family:
     family_size: int
     level: float
     duplicate_bytes: int
+    claims: Mapping[str, Claims] | None = None
 
 
 def tree(
@@ -82,7 +85,11 @@ def tree(
     record = RunRecord(
         command="tree",
         seed=options.seed,
-        parameters={"alpha": options.alpha, "row_key": row_key_parameter(options.row_key)},
+        parameters={
+            "alpha": options.alpha,
+            "row_key": row_key_parameter(options.row_key),
+            "metadata": options.metadata,
+        },
         inputs=[{**input_entry(m.signature), "id": m.id} for m in found.members],
     )
     record.run.update(
@@ -109,9 +116,28 @@ def recover(
     kin = {i for group in groups if len(group) > 1 for i in group}
     studies, cost = read_studies([m for m in distinct if m.id in kin], options.row_key, options.open_options, tell)
     spent += cost
-    graph = family_graph(members, distinct, duplicate_of, groups, related, studies)
+    claims = _claims(members, duplicate_of) if options.metadata else None
+    graph = family_graph(members, distinct, duplicate_of, groups, related, studies, claims)
     testable |= {copy for copy, original in duplicate_of.items() if original in testable}
-    return Family(graph, tuple(members), frozenset(testable), tuple(skipped), family_size, level, spent)
+    return Family(graph, tuple(members), frozenset(testable), tuple(skipped), family_size, level, spent, claims)
+
+
+def _claims(members: Sequence[Member], duplicate_of: Mapping[str, str]) -> dict[str, Claims]:
+    owned = [(m, m.ref.location.partition("/")[0] if m.ref.scheme == "hub" else None) for m in members]
+    return gathered([Statement(m.id, owner, m.declared, m.created) for m, owner in owned], duplicate_of)
+
+
+def _metadata(found: Family) -> dict[str, Any] | None:
+    """The trees that weights and claims give together, and where they contradict each other."""
+    if found.claims is None:
+        return None
+    component_of = {n.id: n.component for n in found.graph.nodes}
+    return {
+        "edges": [
+            {"parent": p, "child": c, "probability_with_metadata": round(sure, 6)} for p, c, sure in found.graph.claimed
+        ],
+        "contradictions": contradictions(found.graph.edges, found.claims, component_of),
+    }
 
 
 def _related_pairs(
@@ -176,7 +202,7 @@ def _document(found: Family, options: TreeOptions, record: RunRecord) -> dict[st
                 "direction_probability": round(e.direction_probability, 6),
                 "log10_p": log10(e.log_pvalue),
                 "exactness": e.exactness,
-                "probability_with_metadata": None,
+                "probability_with_metadata": _rounded(e.probability_with_metadata),
                 "coefficient": e.coefficient,
                 "evidence": dict(e.evidence),
             }
@@ -197,4 +223,9 @@ def _document(found: Family, options: TreeOptions, record: RunRecord) -> dict[st
             for u in graph.unresolved
         ],
         "skipped": [{"ref": ref, "reason": reason} for ref, reason in found.skipped],
+        "metadata": _metadata(found),
     }
+
+
+def _rounded(probability: float | None) -> float | None:
+    return None if probability is None else round(probability, 6)

@@ -7,7 +7,7 @@ leave a direction open, and neither is evidence: they enter `probability_with_me
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -123,25 +123,46 @@ def claim_log_odds(ids: Sequence[str], claims: Mapping[str, Claims]) -> Float64A
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """What weights and claims say together of the members of one shape.
+
+    Attributes
+    ----------
+    probability : mapping of (str, str) to float
+        Of every parent and child.
+    tree : tuple of (str, str)
+        Parents and children of the best tree.
+    """
+
+    probability: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    tree: tuple[tuple[str, str], ...] = ()
+
+    def beside(self, other: "Joint") -> "Joint":
+        """The same with another shape."""
+        return Joint({**self.probability, **other.probability}, (*self.tree, *other.tree))
+
+
 def with_claims(
-    edges: Sequence[Edge], joint: Mapping[tuple[str, str], float], claims: Mapping[str, Claims]
-) -> list[Edge]:
-    """Edges with `probability_with_metadata`, everything else as it was.
+    edges: Sequence[Edge], joint: Joint, claims: Mapping[str, Claims]
+) -> tuple[list[Edge], list[tuple[str, str, float]]]:
+    """Edges with `probability_with_metadata` and all else as it was; and (parent, child, probability) of the joint tree.
 
     Parameters
     ----------
     edges : sequence of Edge
-    joint : mapping of (str, str) to float
-        Probability of a parent and a child where a whole tree was weighed with the claims.
+    joint : Joint
+        Where whole trees were weighed with the claims. Of other edges the odds are multiplied.
     claims : mapping of str to Claims
     """
-    found = []
+    found, tree = [], [(p, c, joint.probability[p, c]) for p, c in joint.tree]
     for e in edges:
-        told = joint.get((e.parent, e.child))
+        told = joint.probability.get((e.parent, e.child))
         if told is None:
             told = sigmoid(log_odds_of(e.probability) + float(claim_log_odds([e.parent, e.child], claims)[0, 1]))
+            tree.append((e.parent, e.child, told))
         found.append(replace(e, probability_with_metadata=told))
-    return found
+    return found, tree
 
 
 def contradictions(

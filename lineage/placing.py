@@ -11,7 +11,7 @@ import numpy as np
 from lineage.infer import OPEN_BAND, Link, RootedLink, copies_of, sigmoid, spanning_tree
 from lineage.kinship import Kinship, kinship
 from lineage.making import Made, find_made
-from lineage.metadata import Claims, claim_log_odds
+from lineage.metadata import Claims, Joint, claim_log_odds
 from lineage.posterior import TreePosterior, tree_posterior
 from lineage.signals import traits_of
 from lineage.study import Study
@@ -48,10 +48,8 @@ class Placed:
     root_probability : float
     signals : mapping of (str, str) to tuple of (str, float)
         What spoke of the direction of a link, by its ids in order.
-    joint : mapping of (str, str) to float
-        Probability of a parent and a child when claims are weighed with the weights; empty without claims.
-    claimed : tuple of (str, str)
-        Parents and children in the best trees with claims.
+    joint : Joint
+        What claims and weights say together; empty without claims.
     """
 
     links: tuple[RootedLink, ...]
@@ -59,8 +57,7 @@ class Placed:
     root: str
     root_probability: float
     signals: Mapping[tuple[str, str], tuple[tuple[str, float], ...]] = field(default_factory=dict)
-    joint: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    claimed: tuple[tuple[str, str], ...] = ()
+    joint: Joint = field(default_factory=Joint)
 
 
 def place(
@@ -80,7 +77,7 @@ def place(
     studies : mapping of str to Study
         Larger slices, where there are any.
     claims : mapping of str to Claims, optional
-        Dates and declared parents: they fill `joint` and `claimed` and change nothing else.
+        Dates and declared parents: they fill `joint` and change nothing else.
 
     Returns
     -------
@@ -102,8 +99,7 @@ def place(
     rooted: list[RootedLink] = [RootedLink(k, sigmoid(k.log_odds)) for k in copies.values()]
     told: dict[tuple[str, str], tuple[tuple[str, float], ...]] = {}
     roots: dict[str, Root] = {}
-    joint: dict[tuple[str, str], float] = {}
-    claimed: list[tuple[str, str]] = []
+    joint = Joint()
     for ids in classes.values():
         core = sorted(i for i in ids if i not in taken)
         if len(core) > 1:
@@ -111,7 +107,7 @@ def place(
             rooted += _class_links(kin, descent, roots)
             told |= _told(kin)
             if claims is not None:
-                claimed += _claimed(kin, claims, joint)
+                joint = joint.beside(_joint(kin, claims))
         else:
             roots |= {i: Root(i, 1, 1.0) for i in core}
     made = [m for m in made if m.child not in copies]
@@ -121,7 +117,7 @@ def place(
     rooted += [RootedLink(k, sigmoid(k.log_odds)) for k in joined if (k.a, k.b) not in inside]
     root = _root_of(members, rooted, made, roots)
     sure = roots[root].probability if len(classes) == 1 and root in roots else 1.0 / len(members)
-    return Placed(tuple(rooted), tuple(made), root, sure, told, joint, tuple(claimed))
+    return Placed(tuple(rooted), tuple(made), root, sure, told, joint)
 
 
 def _kin(core: Sequence[str], studies: Mapping[str, Study]) -> Kinship:
@@ -136,15 +132,16 @@ def _kin(core: Sequence[str], studies: Mapping[str, Study]) -> Kinship:
     return kin
 
 
-def _claimed(kin: Kinship, claims: Mapping[str, Claims], joint: dict[tuple[str, str], float]) -> list[tuple[str, str]]:
-    """The best tree of one shape with claims; fills in the probability of every ordered pair."""
+def _joint(kin: Kinship, claims: Mapping[str, Claims]) -> Joint:
+    """Every ordered pair and the best tree of one shape, weighed with claims."""
     found = tree_posterior(kin, claims=claim_log_odds(kin.ids, claims))
+    probability = {}
     for u, parent in enumerate(kin.ids):
         for v, child in enumerate(kin.ids):
             if u != v:
                 forward, belongs = _confidence(found, u, v)
-                joint[parent, child] = forward * belongs
-    return [(kin.ids[u], kin.ids[v]) for v, u in enumerate(found.parent) if u >= 0]
+                probability[parent, child] = forward * belongs
+    return Joint(probability, tuple((kin.ids[u], kin.ids[v]) for v, u in enumerate(found.parent) if u >= 0))
 
 
 def _confidence(found: TreePosterior, i: int, j: int) -> tuple[float, float]:

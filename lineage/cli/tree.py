@@ -22,6 +22,13 @@ VerboseOption = Annotated[
     bool,
     typer.Option("--verbose", help="Name every model in the text; show progress on stderr even without a terminal."),
 ]
+MetadataOption = Annotated[
+    bool,
+    typer.Option(
+        "--metadata",
+        help="Weigh dates and declared parents too: in numbers of their own, never in an edge or its probability.",
+    ),
+]
 FromOption = Annotated[str | None, typer.Option("--from", metavar="FILE|-", help="Read references, one a line.")]
 
 
@@ -32,6 +39,7 @@ def command(
     from_file: FromOption = None,
     alpha: AlphaOption = 1e-6,
     row_key: RowKeyOption = None,
+    metadata: MetadataOption = False,
     json_output: JsonOption = False,
     output: OutputOption = None,
     quiet: QuietOption = False,
@@ -48,7 +56,8 @@ def command(
     from lineage.searching import find_all, is_missing, read_references
 
     write = writer(output, as_json=json_output, quiet=quiet, text=partial(tree_text, verbose=verbose))
-    options = TreeOptions(alpha=alpha, seed=seed, row_key=load_row_key(row_key) if row_key else PUBLIC_KEY)
+    key = load_row_key(row_key) if row_key else PUBLIC_KEY
+    options = TreeOptions(alpha=alpha, seed=seed, row_key=key, metadata=metadata)
     references = [*(refs or []), *(read_references(from_file) if from_file else [])]
     found = find_all(references)
     with progress(quiet=quiet or (json_output and not verbose), verbose=verbose) as tell:

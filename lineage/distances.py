@@ -32,21 +32,52 @@ def squared_distances(models: Sequence[Slices]) -> Float64Array:
     lose few digits. Arrays with a value that is not finite are left out.
     """
     n = len(models)
-    names = sorted(set.intersection(*(set(m) for m in models))) if models else []
-    names = [
-        k for k in names if len({m[k].shape for m in models}) == 1 and all(np.isfinite(m[k]).all() for m in models)
-    ]
+    names = _common(models)
     total = np.zeros((n, n)) if names else np.full((n, n), np.inf)
     for name in names:
-        first = np.asarray(models[0][name], dtype=np.float64).ravel()
-        sizes = [float(np.sum(np.square(m[name], dtype=np.float64))) for m in models]
-        gaps = np.stack([np.asarray(m[name], dtype=np.float64).ravel() - first for m in models])
-        inner = gaps @ gaps.T
-        size = np.diag(inner)
-        scale = float(np.median(sizes)) or 1.0
-        total += np.maximum(size[:, None] + size[None, :] - 2.0 * inner, 0.0) / scale / len(names)
+        total += _block(models, name) / len(names)
     np.fill_diagonal(total, 0.0)
     return 0.5 * (total + total.T)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def block_distances(models: Sequence[Slices]) -> Float64Array:
+    """Squared distances on each common array by itself, whose mean is that of `squared_distances`.
+
+    Parameters
+    ----------
+    models : sequence of mapping of str to ndarray
+        Values by name, of n models.
+
+    Returns
+    -------
+    (b, n, n) float64
+        In the order of names.
+    """
+    n, names = len(models), _common(models)
+    return np.stack([_block(models, name) for name in names]) if names else np.zeros((0, n, n))
+
+
+def _common(models: Sequence[Slices]) -> list[str]:
+    """Names of the arrays that every model has, at one shape and all finite."""
+    names = sorted(set.intersection(*(set(m) for m in models))) if models else []
+    return [k for k in names if len({m[k].shape for m in models}) == 1 and all(np.isfinite(m[k]).all() for m in models)]
+
+
+def _block(models: Sequence[Slices], name: str) -> Float64Array:
+    """Squared distances on one array, over its median squared norm."""
+    first = np.asarray(models[0][name], dtype=np.float64).ravel()
+    sizes = [float(np.sum(np.square(m[name], dtype=np.float64))) for m in models]
+    gaps = np.stack([np.asarray(m[name], dtype=np.float64).ravel() - first for m in models])
+    inner = gaps @ gaps.T
+    size = np.diag(inner)
+    scale = float(np.median(sizes)) or 1.0
+    return np.asarray(np.maximum(size[:, None] + size[None, :] - 2.0 * inner, 0.0) / scale)
+
+
+def shape_of(signature: Signature) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """What distances to a model rest on: names and shapes of its arrays of finite values."""
+    return tuple(sorted((k, v.shape) for k, v in _matrices(signature).items() if np.isfinite(v).all()))
 
 
 def family_distances(signatures: Sequence[Signature]) -> Float64Array:

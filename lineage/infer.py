@@ -43,11 +43,15 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class RootedLink:
-    """A tree link with the probability that its a-end is the parent, and that it belongs in the tree at all."""
+    """A tree link with the probability that its a-end is the parent, and that it belongs in the tree at all.
+
+    `support` is the share of trees from matrices drawn anew that have the link; None where none were drawn.
+    """
 
     link: Link
     a_is_parent: float
     belongs: float = 1.0
+    support: float | None = None
 
 
 def copies_of(links: Sequence[Link]) -> dict[str, Link]:

@@ -2,12 +2,13 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from lineage.bootstrap import link_support
 from lineage.infer import OPEN_BAND, Link, RootedLink, copies_of, sigmoid, spanning_tree
 from lineage.kinship import Kinship, kinship
 from lineage.making import Made, find_made
@@ -18,6 +19,9 @@ from lineage.study import Study
 
 PAIR_EVIDENCE = 10.0
 """Log-odds two models need to be directed when there is no third: only exact evidence reaches it."""
+
+Ask = Callable[[str, str], Link | None]
+"""The link of two ids, or None."""
 
 INTERCEPT = 0.73
 SLOPE = 0.78
@@ -65,6 +69,8 @@ def place(
     links: Sequence[Link],
     studies: Mapping[str, Study],
     claims: Mapping[str, Claims] | None = None,
+    ask: Ask | None = None,
+    seed: int = 0,
 ) -> Placed:
     """Place all members of one family.
 
@@ -78,6 +84,10 @@ def place(
         Larger slices, where there are any.
     claims : mapping of str to Claims, optional
         Dates and declared parents: they fill `joint` and change nothing else.
+    ask : callable, optional
+        The link of two members that is not among `links`, or None where no test relates them.
+    seed : int
+        Of the draws behind `support`.
 
     Returns
     -------
@@ -89,6 +99,7 @@ def place(
     of `lineage.posterior`; shapes are joined, and members without slices placed, by the shortest links.
     """
     descent = [k for k in links if k.is_descent]
+    link_of = _lookup(descent, ask)
     copies = copies_of(descent)
     classes: dict[Any, list[str]] = defaultdict(list)
     for i in members:
@@ -104,7 +115,7 @@ def place(
         core = sorted(i for i in ids if i not in taken)
         if len(core) > 1:
             kin = _kin(core, studies)
-            rooted += _class_links(kin, descent, roots)
+            rooted += _class_links(kin, link_of, roots, [studies[i] for i in core], seed)
             told |= _told(kin)
             if claims is not None:
                 joint = joint.beside(_joint(kin, claims))
@@ -159,10 +170,24 @@ def _told(kin: Kinship) -> dict[tuple[str, str], tuple[tuple[str, float], ...]]:
     }
 
 
-def _class_links(kin: Kinship, descent: Sequence[Link], roots: dict[str, Root]) -> list[RootedLink]:
-    """The links of the best tree of one shape with their marginals."""
-    known = {(k.a, k.b): k for k in descent}
+def _lookup(descent: Sequence[Link], ask: Ask | None) -> Ask:
+    """Links of descent by their ids in order; those that nobody asked for yet are asked for."""
+    table = {(k.a, k.b): k for k in descent}
+
+    def link_of(a: str, b: str) -> Link | None:
+        link = table.get((a, b)) or (ask(a, b) if ask is not None else None)
+        return link if link is not None and link.is_descent else None
+
+    return link_of
+
+
+def _class_links(
+    kin: Kinship, link_of: Ask, roots: dict[str, Root], members: Sequence[Study], seed: int
+) -> list[RootedLink]:
+    """The links of the best tree of one shape with their marginals, and the share of drawn trees that have them."""
     found = tree_posterior(kin)
+    rng = np.random.default_rng(seed)
+    support = link_support([m.matrices or m.tables for m in members], kin.squared, found, rng)
     top = int(np.argmin(found.parent))
     roots[kin.ids[top]] = Root(kin.ids[top], len(kin.ids), float(found.root[top]))
     rooted = []
@@ -170,10 +195,10 @@ def _class_links(kin: Kinship, descent: Sequence[Link], roots: dict[str, Root]) 
         if u < 0:
             continue
         i, j = sorted((int(u), v))
-        link = known.get((kin.ids[i], kin.ids[j]))
+        link = link_of(kin.ids[i], kin.ids[j])
         if link is None:
             continue  # joined through others only: no test of its own
-        rooted.append(RootedLink(link, *_confidence(found, i, j)))
+        rooted.append(RootedLink(link, *_confidence(found, i, j), None if support is None else float(support[i, j])))
     return rooted
 
 

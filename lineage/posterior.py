@@ -28,7 +28,7 @@ _ROUNDS = 3
 EXCLUSION = 6.0
 """Log weight a link loses where untouched rows show another source."""
 
-_NEAREST = 1e-12
+NEAREST = 1e-12
 """Squared distance below which two members count as equally near."""
 
 
@@ -44,11 +44,14 @@ class TreePosterior:
         [u, v]: probability that u is the parent of v.
     root : (n,) float64
         Probability of each member to be the root.
+    log_weight : (n, n) float64
+        [u, v]: log weight of that link in the tree.
     """
 
     parent: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
     edge: Float64Array
     root: Float64Array
+    log_weight: Float64Array
 
 
 def tree_posterior(kin: Kinship, *, sharpness: float = SHARPNESS, claims: Float64Array | None = None) -> TreePosterior:
@@ -81,13 +84,13 @@ def tree_posterior(kin: Kinship, *, sharpness: float = SHARPNESS, claims: Float6
         liked = weights + POPULARITY * np.log(0.5 + others)
     marginals = tree_marginals(liked, np.zeros(n), single_root=True)
     best = minimum_arborescence(np.where(np.isfinite(liked), -liked, np.inf))
-    return TreePosterior(best, np.asarray(marginals.edge), np.asarray(marginals.root))
+    return TreePosterior(best, np.asarray(marginals.edge), np.asarray(marginals.root), liked)
 
 
 def link_weights(kin: Kinship, sharpness: float) -> Float64Array:
     """Log weight of every ordered pair; minus infinity on the diagonal."""
     n = len(kin.ids)
-    distance = np.maximum(kin.squared, _NEAREST)
+    distance = np.maximum(kin.squared, NEAREST)
     weights = -0.5 * sharpness * np.log(distance)
     for i in range(n):
         for j in range(n):

@@ -1,68 +1,78 @@
 """Families from tested pairs: one graph of nodes, directed edges and links that stay open."""
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import combinations
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from lineage.distances import family_distances
-from lineage.evidence import Evidence
 from lineage.graph import Component, Edge, LineageGraph, Node, Unresolved, connected_components
+from lineage.grouping import groups_of
 from lineage.infer import OPEN_BAND, Link
+from lineage.linking import Linker
 from lineage.making import Made
 from lineage.members import Member
 from lineage.metadata import Claims, Joint, with_claims
-from lineage.placing import Placed, place
-from lineage.relation import LOG_ODDS_CAP, Relation, relate
+from lineage.placing import Ask, Placed, place
+from lineage.relation import LOG_ODDS_CAP
 from lineage.study import Study
+from lineage.tested import PairTests
 from lineage.updates import low_rank_update
 
 
-def family_graph(
-    members: Sequence[Member],
-    distinct: Sequence[Member],
-    duplicate_of: Mapping[str, str],
-    groups: Sequence[Sequence[str]],
-    related: Mapping[tuple[str, str], Evidence],
-    studies: Mapping[str, Study],
-    claims: Mapping[str, Claims] | None = None,
-) -> LineageGraph:
+@dataclass(frozen=True, slots=True)
+class Kindred:
+    """What families are inferred from.
+
+    Attributes
+    ----------
+    distinct : sequence of Member
+        Those that are not copies of another, in the order of `tests`.
+    tests : PairTests
+        Answers of pairs, and more of them where a tree proposes a link.
+    studies_of : callable
+        Larger slices of members, by id: read for one family at a time.
+    claims : mapping of str to Claims, optional
+        Dates and declared parents: for `probability_with_metadata` and `claimed` alone.
+    seed : int
+        Of the draws behind `bootstrap`.
+    """
+
+    distinct: Sequence[Member]
+    tests: PairTests
+    studies_of: Callable[[Sequence[Member]], Mapping[str, Study]]
+    claims: Mapping[str, Claims] | None = None
+    seed: int = 0
+
+
+def family_graph(members: Sequence[Member], duplicate_of: Mapping[str, str], kindred: Kindred) -> LineageGraph:
     """Nodes, edges, open links and families.
 
     Parameters
     ----------
-    members, distinct : sequence of Member
-        All inputs, and those that are not copies of another.
+    members : sequence of Member
+        All inputs.
     duplicate_of : mapping of str to str
         Id of a copy to the id it is a copy of.
-    groups : sequence of sequence of str
-        Connected components of the distinct ones.
-    related : mapping of (str, str) to Evidence
-        Every pair the tests reject.
-    studies : mapping of str to Study
-        Larger slices of the members of families.
-    claims : mapping of str to Claims, optional
-        Dates and declared parents of distinct models: for `probability_with_metadata` and `claimed` alone.
+    kindred : Kindred
 
     Returns
     -------
     LineageGraph
     """
-    by_id = {m.id: m for m in distinct}
-    component_of = {i: n for n, group in enumerate(groups) for i in group}
+    groups = groups_of(kindred.tests)
+    component_of = {kindred.distinct[i].id: n for n, group in enumerate(groups) for i in group}
     edges: list[Edge] = []
     unresolved: list[Unresolved] = []
     components: list[Component] = []
     claimed: list[tuple[str, str, float]] = []
     for number, group in enumerate(groups):
         found: list[Edge] = []
-        roots, joint = _infer_group([by_id[i] for i in group], related, studies, claims, found, unresolved)
-        if claims is not None:
-            found, joined = with_claims(found, joint, claims)
+        roots, joint = _infer_group(group, kindred, found, unresolved)
+        if kindred.claims is not None:
+            found, joined = with_claims(found, joint, kindred.claims)
             claimed += joined
         edges += found
         names, probabilities = tuple(r for r, _ in roots), tuple(p for _, p in roots)
-        components.append(Component(number, names, probabilities, tuple(group)))
+        components.append(Component(number, names, probabilities, tuple(kindred.distinct[i].id for i in group)))
     nodes = tuple(_node(m, component_of[duplicate_of.get(m.id, m.id)], duplicate_of.get(m.id)) for m in members)
     return LineageGraph(
         nodes,
@@ -74,66 +84,31 @@ def family_graph(
 
 
 def _infer_group(
-    members: Sequence[Member],
-    related: Mapping[tuple[str, str], Evidence],
-    studies: Mapping[str, Study],
-    claims: Mapping[str, Claims] | None,
-    edges: list[Edge],
-    unresolved: list[Unresolved],
+    group: Sequence[int], kindred: Kindred, edges: list[Edge], unresolved: list[Unresolved]
 ) -> tuple[list[tuple[str, float]], Joint]:
     """Trees of one family: one per group joined by descent; common starts between groups stay unresolved."""
-    joint = Joint()
+    joint, members = Joint(), [kindred.distinct[i] for i in group]
     if len(members) == 1:
         return [(members[0].id, 1.0)], joint
-    links = _links(members, related)
     ids = [m.id for m in members]
+    linker = Linker(ids, group, kindred.tests)
+    links, studies = linker.links(), kindred.studies_of(members)
     roots = []
     for part in connected_components(ids, [(k.a, k.b) for k in links if k.is_descent]):
-        inside = [k for k in links if k.a in part and k.b in part]
+        own = set(part)
+        inside = [k for k in links if k.a in own and k.b in own]
         if len(part) == 1:
             roots.append((part[0], 1.0))
             continue
-        placed = place(part, inside, {i: studies[i] for i in part if i in studies}, claims)
+        known = {i: studies[i] for i in part if i in studies}
+        placed = place(part, inside, known, kindred.claims, linker.ask, kindred.seed)
         joint = joint.beside(placed.joint)
-        settled = [*_settle(placed, studies, unresolved), *_made_edges(placed.made, inside)]
+        settled = [*_settle(placed, studies, unresolved), *_made_edges(placed.made, linker.ask)]
         unresolved.extend(_siblings(settled, inside))
         edges.extend(settled)
         roots.append((placed.root, placed.root_probability))
     unresolved.extend(Unresolved(k.a, k.b, k.kind, k.log_pvalue, "shared-init") for k in links if not k.is_descent)
     return roots, joint
-
-
-def _links(members: Sequence[Member], related: Mapping[tuple[str, str], Evidence]) -> list[Link]:
-    distances = family_distances([m.signature for m in members])
-    links = []
-    for (i, a), (j, b) in combinations(enumerate(members), 2):
-        evidence = related.get((a.id, b.id))
-        if evidence is None:
-            continue
-        relation = relate(a.signature, b.signature)
-        links.append(
-            Link(
-                a=a.id,
-                b=b.id,
-                distance=float(distances[i, j]),
-                log_odds=relation.log_odds,
-                kind=relation.kind,
-                is_descent=relation.is_descent,
-                log_pvalue=evidence.log_pvalue,
-                exactness="exact",
-                evidence=_edge_evidence(relation, float(distances[i, j])),
-            )
-        )
-    return links
-
-
-def _edge_evidence(relation: Relation, distance: float) -> dict[str, Any]:
-    return {
-        "squared_distance": round(distance, 9) if math.isfinite(distance) else None,
-        "kind_probability": round(relation.probability, 4),
-        "relative_change": relation.details.get("relative_change"),
-        "signals": [{"name": s.name, "log_odds": round(s.log_odds, 4)} for s in relation.signals],
-    }
 
 
 def _settle(placed: Placed, studies: Mapping[str, Study], unresolved: list[Unresolved]) -> list[Edge]:
@@ -151,6 +126,7 @@ def _settle(placed: Placed, studies: Mapping[str, Study], unresolved: list[Unres
         told = placed.signals.get((link.a, link.b), ())
         turned = [{"name": name, "log_odds": round(sign * value, 4)} for name, value in told]
         evidence = {**link.evidence, **details, "signals": [*link.evidence["signals"], *turned]}
+        evidence["bootstrap"] = item.support
         edges.append(
             Edge(
                 parent,
@@ -166,14 +142,13 @@ def _settle(placed: Placed, studies: Mapping[str, Study], unresolved: list[Unres
     return edges
 
 
-def _made_edges(made: Sequence[Made], links: Sequence[Link]) -> list[Edge]:
+def _made_edges(made: Sequence[Made], ask: Ask) -> list[Edge]:
     """Edges of what was made by a formula, from each of its sources that a test relates to it."""
-    known = {(k.a, k.b): k for k in links}
     edges = []
     sure = 1.0 / (1.0 + math.exp(-LOG_ODDS_CAP))
     for item in made:
         for parent, coefficient in item.parents:
-            link = known.get((min(parent, item.child), max(parent, item.child)))
+            link = ask(parent, item.child)
             if link is not None:
                 evidence = {"signals": [{"name": "replay", "log_odds": item.log_odds}], **item.details}
                 edges.append(

@@ -29,7 +29,7 @@ Pair = tuple[int, int]
 Tell = Callable[[str, int, int], None]
 
 
-def test_all(seen: Screen, tests: PairTests, tell: Tell) -> None:
+def ask_all(seen: Screen, tests: PairTests, tell: Tell) -> None:
     """Test every pair that is worth it.
 
     Notes
@@ -43,7 +43,7 @@ def test_all(seen: Screen, tests: PairTests, tell: Tell) -> None:
     tell("testing", len(pairs), len(pairs))
 
 
-def test_some(seen: Screen, tests: PairTests, tell: Tell) -> None:
+def ask_some(seen: Screen, tests: PairTests, tell: Tell) -> None:
     """Test what joins the families among many models, then each member with its nearest.
 
     Parameters

@@ -1,22 +1,21 @@
 """The workflow of `lineage tree`: many references in, families with rooted trees out."""
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Any
 
 from crawl import ModelRef, OpenOptions
 from lineage.documents import log10
-from lineage.evidence import Evidence, gather
-from lineage.families import family_graph
-from lineage.graph import LineageGraph, connected_components
-from lineage.members import Member, Progress, duplicates_of, read_members, read_studies
+from lineage.families import Kindred, family_graph
+from lineage.graph import LineageGraph
+from lineage.grouping import ask_all, ask_some
+from lineage.members import Member, Progress, Studies, duplicates_of, read_members
 from lineage.metadata import Claims, Statement, contradictions, gathered
 from lineage.plan import PUBLIC_KEY, RowKey
 from lineage.record import SCHEMA_VERSION, RunRecord, input_entry, row_key_parameter, run_entry
-from lineage.screening import screen
+from lineage.screening import FEW, screen
+from lineage.tested import PairTests
 from stats.combine import family_level
 
 CALIBRATED_ON: Mapping[str, Any] = {
@@ -47,8 +46,9 @@ class Family:
     testable: frozenset[str]
     skipped: tuple[tuple[str, str], ...]
     family_size: int
+    n_tested: int
     level: float
-    duplicate_bytes: int
+    further_bytes: int
     claims: Mapping[str, Claims] | None = None
 
 
@@ -95,7 +95,7 @@ def tree(
     record.run.update(
         run_entry([m.id for m in found.members], [m.signature for m in found.members], time.perf_counter() - start)
     )
-    record.run["bytes_read"] += found.duplicate_bytes
+    record.run["bytes_read"] += found.further_bytes
     return _document(found, options, record)
 
 
@@ -111,15 +111,24 @@ def recover(
     distinct = [m for m in members if m.id not in duplicate_of]
     family_size = len(distinct) * (len(distinct) - 1) // 2
     level = family_level(options.alpha, family_size)
-    related, testable = _related_pairs(distinct, level, tell)
-    groups = connected_components([m.id for m in distinct], list(related))
-    kin = {i for group in groups if len(group) > 1 for i in group}
-    studies, cost = read_studies([m for m in distinct if m.id in kin], options.row_key, options.open_options, tell)
-    spent += cost
+    tests = PairTests([m.signature for m in distinct], level)
+    testable = _asked(distinct, tests, tell)
+    studies = Studies(options.row_key, options.open_options, tell)
     claims = _claims(members, duplicate_of) if options.metadata else None
-    graph = family_graph(members, distinct, duplicate_of, groups, related, studies, claims)
+    graph = family_graph(members, duplicate_of, Kindred(distinct, tests, studies.read, claims, options.seed))
+    testable |= {distinct[i].id for i in tests.testable}
     testable |= {copy for copy, original in duplicate_of.items() if original in testable}
-    return Family(graph, tuple(members), frozenset(testable), tuple(skipped), family_size, level, spent, claims)
+    return Family(
+        graph,
+        tuple(members),
+        frozenset(testable),
+        tuple(skipped),
+        family_size,
+        len(tests.answered),
+        level,
+        spent + studies.bytes_read,
+        claims,
+    )
 
 
 def _claims(members: Sequence[Member], duplicate_of: Mapping[str, str]) -> dict[str, Claims]:
@@ -140,31 +149,11 @@ def _metadata(found: Family) -> dict[str, Any] | None:
     }
 
 
-def _related_pairs(
-    members: Sequence[Member], level: float, tell: Progress
-) -> tuple[dict[tuple[str, str], Evidence], set[str]]:
-    """Pairs the tests reject at the family-wise level, by ids in order; and ids of which any pair could be tested.
-
-    Pairs that a glance finds unlike in all they hold are not tested, and count in the level like all others.
-    """
-    testable: set[str] = set()
-    found: dict[tuple[str, str], Evidence] = {}
-    total = len(members) * (len(members) - 1) // 2
-    seen = screen([m.signature for m in members])
-    for done, ((i, a), (j, b)) in enumerate(combinations(enumerate(members), 2)):
-        if done % 64 == 0:
-            tell("testing", done, total)
-        if seen.comparable[i, j]:
-            testable |= {a.id, b.id}
-        if not seen.worth[i, j]:
-            continue
-        evidence = gather(a.signature, b.signature)
-        if evidence.is_testable:
-            testable |= {a.id, b.id}
-        if evidence.log_pvalue <= math.log(level):
-            found[a.id, b.id] = evidence
-    tell("testing", total, total)
-    return found, testable
+def _asked(members: Sequence[Member], tests: PairTests, tell: Progress) -> set[str]:
+    """Test every pair of few models, or enough pairs of many; ids of which some pair could be tested."""
+    seen = screen(tests.signatures)
+    (ask_all if len(members) <= FEW else ask_some)(seen, tests, tell)
+    return {m.id for i, m in enumerate(members) if seen.comparable[i].sum() > seen.comparable[i, i]}
 
 
 def _document(found: Family, options: TreeOptions, record: RunRecord) -> dict[str, Any]:
@@ -174,6 +163,7 @@ def _document(found: Family, options: TreeOptions, record: RunRecord) -> dict[st
         "record": record.as_dict(),
         "alpha": options.alpha,
         "family_size": found.family_size,
+        "pairs_tested": found.n_tested,
         "level_used": found.level,
         "probabilities": {
             "calibrated_on": dict(CALIBRATED_ON),

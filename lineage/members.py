@@ -91,29 +91,45 @@ def _is_same(a: Member, b: Member) -> bool:
     return a.id == b.id and a.ref.scheme == b.ref.scheme == "hub"
 
 
-def read_studies(
-    members: Sequence[Member], key: RowKey, options: OpenOptions | None, tell: Progress
-) -> tuple[dict[str, Study], int]:
-    """Larger slices of members that have kin, by id, and the bytes they cost.
+@dataclass(slots=True)
+class Studies:
+    """Reads larger slices of members that have kin, a family at a time: those of all at once need not fit in memory.
 
-    Notes
-    -----
-    A model that cannot be read a second time keeps its place by what its signature says.
+    Attributes
+    ----------
+    key : RowKey
+    options : OpenOptions or None
+    tell : callable
+        Progress.
+    bytes_read : int
+        What it cost so far.
     """
-    found: dict[str, Study] = {}
-    spent = 0
-    for done, member in enumerate(members):
-        tell("studying", done, len(members))
-        try:
-            with open_model(member.ref, options=options) as source:
-                read = study(source, key, name=member.id)
-                spent += source.bytes_read
-        except CrawlError:
-            continue
-        if read is not None and read.matrices:
-            found[member.id] = read
-    tell("studying", len(members), len(members))
-    return found, spent
+
+    key: RowKey
+    options: OpenOptions | None
+    tell: Progress
+    bytes_read: int = 0
+
+    def read(self, members: Sequence[Member]) -> dict[str, Study]:
+        """Larger slices by id.
+
+        Notes
+        -----
+        A model that cannot be read a second time keeps its place by what its signature says.
+        """
+        found: dict[str, Study] = {}
+        for done, member in enumerate(members):
+            self.tell("studying", done, len(members))
+            try:
+                with open_model(member.ref, options=self.options) as source:
+                    read = study(source, self.key, name=member.id)
+                    self.bytes_read += source.bytes_read
+            except CrawlError:
+                continue
+            if read is not None and read.matrices:
+                found[member.id] = read
+        self.tell("studying", len(members), len(members))
+        return found
 
 
 def duplicates_of(members: Sequence[Member], options: OpenOptions | None) -> tuple[dict[str, str], int]:

@@ -152,7 +152,7 @@ def test_every_pair_of_the_zoo_has_a_known_truth():
 @pytest.fixture(scope="module")
 def whole():
     names = [n for n in sorted(shares.truth()) if not n.startswith("micro")]
-    with patch("lineage.growing.gather", gathered):
+    with patch("lineage.tested.gather", gathered):
         return tree(find_all([str(ZOO / n) for n in names]))
 
 

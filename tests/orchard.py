@@ -1,0 +1,132 @@
+"""Many generated models in families of mixed size, as files: trained starts, and updates that real training made.
+
+Starts are training runs of one configuration that share nothing (bases of the nursery and the micro-runs of the zoo);
+children are fine-tunes by updates measured between trained models, quantised and cast leaves, merges and copies.
+"""
+
+import json
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+
+import derive
+from nulls import ROOT
+
+NURSERY, ZOO = ROOT / "fixtures" / "nursery", ROOT / "fixtures" / "zoo"
+
+SIZES = (34, 1, 13, 2, 21, 1, 3, 8, 1, 5, 2)
+"""Sizes of the families, over and over: a few large ones, many small ones, models on their own."""
+
+FORMS = (
+    ("fan", 0.35),
+    ("snake", 0.2),
+    ("any", 0.25),
+    ("quantised", 0.08),
+    ("cast", 0.05),
+    ("merge", 0.04),
+    ("copy", 0.03),
+)
+"""What the next member of a family is, with its share."""
+
+
+@dataclass
+class Tree:
+    """One family: weights by name, and the true parents of each."""
+
+    models: dict[str, dict] = field(default_factory=dict)
+    parents: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@cache
+def starts():
+    """Names of trained models without common origin, one shape."""
+    bases = [f"nursery/{m['id']}" for m in _nursery() if not m["parents"]]
+    return tuple(bases) + tuple(f"zoo/{p.name}" for p in sorted(ZOO.glob("micro-*")))
+
+
+@cache
+def updates():
+    """What training changed, by tensor, of every trained edge of the nursery."""
+    found = []
+    for m in _nursery():
+        if m["parents"]:
+            before, after = (derive.load(NURSERY / i) for i in (m["parents"][0], m["id"]))
+            found.append({k: after[k].astype(np.float64) - before[k].astype(np.float64) for k in before})
+    return found
+
+
+def family(start, size, rng, form=None):
+    """A family of so many members; `form` of every child, or a mixture."""
+    tree = Tree({"root": derive.load(ROOT / "fixtures" / start)}, {"root": ()})
+    trained, tip = ["root"], "root"
+    while len(tree.models) < size:
+        name = f"m{len(tree.models):03d}"
+        what = form or rng.choice([n for n, _ in FORMS], p=[p for _, p in FORMS])
+        if what == "merge" and len(trained) < 4:
+            what = "fan"
+        above = {"fan": trained[0], "snake": tip}.get(what, trained[int(rng.integers(len(trained)))])
+        if what in ("fan", "snake", "any"):
+            tree.models[name], tree.parents[name], tip = trained_on(tree.models[above], rng), (above,), name
+            trained.append(name)
+        elif what == "merge":
+            pair = sorted(rng.choice(trained[1:], 2, replace=False).tolist())
+            tree.models[name] = derive.merge_linear([tree.models[i] for i in pair], [0.6, 0.4])
+            tree.parents[name] = tuple(pair)
+        else:
+            tree.models[name], tree.parents[name] = _made(what, tree.models[above]), (above,)
+    return tree
+
+
+def trained_on(weights, rng):
+    """A child by one of the measured updates, a little more or less of it than was measured."""
+    step = updates()[int(rng.integers(len(updates())))]
+    share = float(rng.uniform(0.7, 1.1))
+    return {k: (v.astype(np.float64) + share * step[k]).astype(v.dtype) for k, v in weights.items()}
+
+
+def _made(what, weights):
+    if what == "quantised":
+        return derive.quantize_rtn(weights, 4, 32)
+    if what == "cast":
+        return derive.cast(weights, "float8_e4m3fn")
+    return {k: v.copy() for k, v in weights.items()}
+
+
+def grown(n, seed=0, sizes=SIZES):
+    """(family, member, weights, true parents) of so many models, families of mixed size."""
+    rng = np.random.default_rng(seed)
+    left, number = n, 0
+    while left:
+        size = min(left, sizes[number % len(sizes)])
+        tree = family(starts()[number], size, rng)
+        for name, weights in tree.models.items():
+            yield f"f{number:02d}", name, weights, tree.parents[name]
+        left, number = left - size, number + 1
+
+
+def planted(folder, models):
+    """Write models as files; true parents by id."""
+    parents = {}
+    for home, name, weights, above in models:
+        derive.save(weights, folder / home / name)
+        parents[f"{home}/{name}"] = tuple(f"{home}/{p}" for p in above)
+    return parents
+
+
+def one_family(n, seed=0):
+    """A family of so many: a star whose every third child goes on as a chain."""
+    rng = np.random.default_rng(seed)
+    tree = Tree({"root": derive.load(ROOT / "fixtures" / starts()[0])}, {"root": ()})
+    tip = "root"
+    for i in range(1, n):
+        above = tip if i % 12 in (1, 2, 3) and tip != "root" else "root"
+        name = f"m{i:03d}"
+        tree.models[name], tree.parents[name], tip = trained_on(tree.models[above], rng), (above,), name
+    for name, weights in tree.models.items():
+        yield "f00", name, weights, tree.parents[name]
+
+
+@cache
+def _nursery():
+    return json.loads((NURSERY / "truth.json").read_text())["models"]

@@ -152,16 +152,16 @@ class Store:
     def ids(self, *, state: str | None = None) -> list[str]:
         """Ids of all entries, or of those of one state, in order."""
         query = "SELECT id FROM models WHERE ?1 IS NULL OR state = ?1 ORDER BY id"
-        return [i for (i,) in self._read(query, (state,))]
+        return [i for (i,) in self.rows(query, (state,))]
 
     def ids_of_repo(self, repo: str) -> list[str]:
         """Ids of the entries of one repository or place, in order."""
-        return [i for (i,) in self._read("SELECT id FROM models WHERE repo = ? ORDER BY id", (repo,))]
+        return [i for (i,) in self.rows("SELECT id FROM models WHERE repo = ? ORDER BY id", (repo,))]
 
     def ids_with_file(self, sha256: str) -> list[str]:
         """Ids of the entries that hold a file of this content, in order."""
         query = "SELECT DISTINCT id FROM models JOIN files ON model = number WHERE sha256 = ? ORDER BY id"
-        return [i for (i,) in self._read(query, (sha256,))]
+        return [i for (i,) in self.rows(query, (sha256,))]
 
     def blob(self, digest: str) -> bytes:
         """Bytes by their digest, which is checked.
@@ -171,7 +171,7 @@ class Store:
         UnusableIndexError
             They are missing or not what was stored.
         """
-        row = next(self._read("SELECT data FROM blobs WHERE digest = ?", (digest,)), None)
+        row = next(self.rows("SELECT data FROM blobs WHERE digest = ?", (digest,)), None)
         if row is None or digest_of(row[0]) != digest:
             told = "are missing" if row is None else "are damaged"
             raise UnusableIndexError(
@@ -181,7 +181,7 @@ class Store:
 
     def meta(self, key: str, default: str = "") -> str:
         """A value that belongs to the whole index."""
-        row = next(self._read("SELECT value FROM meta WHERE key = ?", (key,)), None)
+        row = next(self.rows("SELECT value FROM meta WHERE key = ?", (key,)), None)
         return default if row is None else str(row[0])
 
     def set_meta(self, key: str, value: str) -> None:
@@ -189,8 +189,14 @@ class Store:
         with self.transaction() as db:
             db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
 
-    def _read(self, query: str, values: Iterable[Any] = ()) -> Iterator[Any]:
-        """Rows of a query, fetched in pieces under the lock."""
+    def rows(self, query: str, values: Iterable[Any] = ()) -> Iterator[Any]:
+        """Rows of a query, fetched in pieces, so that others take their turns between.
+
+        Raises
+        ------
+        UnusableIndexError
+            The file is damaged.
+        """
         with self._lock:
             try:
                 cursor = self.connection.execute(query, tuple(values))
@@ -206,13 +212,13 @@ class Store:
                     raise _damaged(self.path, error) from error
 
     def _rows(self, rest: str, values: Iterable[Any]) -> Iterator[Entry]:
-        for row in self._read(f"SELECT {_COLUMNS} FROM models {rest}", values):  # noqa: S608 - literals of this module
+        for row in self.rows(f"SELECT {_COLUMNS} FROM models {rest}", values):  # noqa: S608 - literals of this module
             yield self._entry(row)
 
     def _entry(self, row: tuple[Any, ...]) -> Entry:
         number = row[0]
-        files = self._read("SELECT path, size, sha256 FROM files WHERE model = ? ORDER BY path", (number,))
-        vector = next(self._read("SELECT data FROM vectors WHERE model = ?", (number,)), None)
+        files = self.rows("SELECT path, size, sha256 FROM files WHERE model = ? ORDER BY path", (number,))
+        vector = next(self.rows("SELECT data FROM vectors WHERE model = ?", (number,)), None)
         try:
             return Entry(
                 id=row[1],
@@ -242,6 +248,7 @@ class Store:
         self.connection.executemany("INSERT INTO files (model, path, size, sha256) VALUES (?, ?, ?, ?)", rows)
         if entry.vector is not None:
             self.connection.execute("INSERT INTO vectors (model, data) VALUES (?, ?)", (number, entry.vector))
+            self._chain(entry.digest)
 
     def _delete(self, model_id: str, *, keep: set[str | None]) -> bool:
         db = self.connection
@@ -249,6 +256,7 @@ class Store:
         if row is None:
             return False
         db.execute("DELETE FROM models WHERE number = ?", (row[0],))
+        self._chain(f"less {model_id}")
         for digest in {row[1], row[2]} - keep - {None}:
             used = db.execute("SELECT 1 FROM models WHERE signature = ? OR study = ?", (digest, digest)).fetchone()
             if used is None:
@@ -257,6 +265,10 @@ class Store:
 
     def _has_blob(self, digest: str) -> bool:
         return self.connection.execute("SELECT 1 FROM blobs WHERE digest = ?", (digest,)).fetchone() is not None
+
+    def _chain(self, change: str) -> None:
+        """The state of the vectors: a digest of all their changes, by which an old search file is known."""
+        self.set_meta("vectors", digest_of(f"{self.meta('vectors')} {change}".encode()))
 
     def _count_write(self) -> None:
         """The number of the write, by which what was derived from an earlier state is known to be old."""

@@ -1,0 +1,145 @@
+"""Candidates: which models of an index are worth a test against one model, whatever was done to it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lineage.index.backends import BACKENDS, Nearest
+from lineage.index.matrix import SignMatrix, sign_matrix, words_of
+from lineage.index.store import Store
+from lineage.index.vectors import FIELDS, FREE, LABELLED, Vector
+from stats.arrays import Float64Array, IntVector
+
+EACH = 32
+"""Candidates of each field by labels, and of the fine look at inner products: a family that fills them is found all the
+same, and its other members by a search from those."""
+
+UNLIKELY = 3.0
+"""Distance from chance, in standard deviations, from which a field by labels makes a candidate; its first few always do."""
+
+_ALWAYS = 4
+_LOOKED_AT = 512
+"""Models of each field of inner products whose finer numbers are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that may be related.
+
+    Attributes
+    ----------
+    id : str
+    strength : float
+        Largest cosine that any field shows: a number without a null, for the order alone.
+    fields : mapping of str to float
+        Cosine by field.
+    products : float or None
+        Correlation of the finer inner products, where that was looked at.
+    """
+
+    id: str
+    strength: float
+    fields: Mapping[str, float]
+    products: float | None = None
+
+
+class Finder:
+    """Finds candidates in one index.
+
+    Attributes
+    ----------
+    store : Store
+    matrix : SignMatrix
+    """
+
+    def __init__(self, store: Store, *, backend: str = "exact") -> None:
+        self.store = store
+        self.matrix: SignMatrix = sign_matrix(store)
+        self._nearest: Nearest = BACKENDS[backend](self.matrix)
+
+    def candidates(self, vector: Vector, *, most: int = 2 * EACH, without: Sequence[str] = ()) -> list[Candidate]:
+        """Models worth a test, the most alike first.
+
+        Parameters
+        ----------
+        vector : Vector
+            Of the model asked about.
+        most : int
+            How many at most.
+        without : sequence of str
+            Ids that are left out.
+
+        Returns
+        -------
+        list of Candidate
+            Of all fields together; equal strengths in the order of rows.
+        """
+        fields: dict[int, dict[str, float]] = {}
+        for name in LABELLED:
+            if vector.has(name):
+                rows, cosines = self._by_labels(name, vector)
+                for row, cosine in zip(rows.tolist(), cosines.tolist(), strict=True):
+                    fields.setdefault(row, {})[name] = cosine
+        products = self._by_products(vector)
+        best = sorted(products, key=lambda row: (-products[row], row))[: EACH + len(without)]
+        for row in best:
+            fields.setdefault(row, {})
+        found = []
+        for row, seen in fields.items():
+            strength = max([*seen.values(), products.get(row, 0.0)])
+            found.append((-strength, row, seen))
+        found.sort(key=lambda item: item[:2])
+        names = self._names([row for _, row, _ in found])
+        kept = [
+            Candidate(names[row], -strength, seen, products.get(row))
+            for strength, row, seen in found
+            if names[row] not in without
+        ]
+        return kept[:most]
+
+    def products(self, vector: Vector, *, without: Sequence[str] = ()) -> list[tuple[str, float]]:
+        """Models by the correlation of their inner products between tokens, the most alike first; controls of a resemblance."""
+        found = self._by_products(vector)
+        names = self._names(list(found))
+        ranked = sorted(found, key=lambda row: (-found[row], row))
+        return [(names[row], found[row]) for row in ranked if names[row] not in without]
+
+    def _by_labels(self, name: str, vector: Vector) -> tuple[IntVector, Float64Array]:
+        rows, gaps = self._nearest(name, words_of(vector, name), self.matrix.ranges(layout=vector.layout), EACH)
+        bits = FIELDS[name]
+        far = (bits - 2 * gaps) / math.sqrt(bits)
+        kept = (far >= UNLIKELY) | (np.arange(rows.size) < _ALWAYS)
+        return rows[kept], np.sin(0.5 * math.pi * (1.0 - 2.0 * gaps[kept] / bits))
+
+    def _by_products(self, vector: Vector) -> dict[int, float]:
+        """Row to mean correlation of the finer inner products of embedding and head."""
+        ranges = self.matrix.ranges(tokens=vector.tokens)
+        rows = [self._nearest(name, words_of(vector, name), ranges, _LOOKED_AT)[0] for name in FREE if vector.has(name)]
+        found = np.unique(np.concatenate(rows)) if rows else np.zeros(0, dtype=np.int64)
+        held = self._vectors(found)
+        return {row: likeness(vector, other) for row, other in held.items()}
+
+    def _vectors(self, rows: IntVector) -> dict[int, Vector]:
+        by_number = {int(self.matrix.numbers[row]): row for row in rows.tolist()}
+        query = "SELECT model, data FROM vectors WHERE model IN (SELECT value FROM json_each(?))"
+        listed = "[" + ",".join(map(str, by_number)) + "]"
+        return {by_number[n]: Vector.from_bytes(data) for n, data in self.store.rows(query, (listed,))}
+
+    def _names(self, rows: Sequence[int]) -> dict[int, str]:
+        by_number = {int(self.matrix.numbers[row]): row for row in rows}
+        query = "SELECT number, id FROM models WHERE number IN (SELECT value FROM json_each(?))"
+        listed = "[" + ",".join(map(str, by_number)) + "]"
+        return {by_number[n]: name for n, name in self.store.rows(query, (listed,))}
+
+
+def likeness(a: Vector, b: Vector) -> float:
+    """Mean correlation of the inner products of the tokens of two models, over the tables both have."""
+    found = []
+    for name, x, y in zip(FREE, a.fine, b.fine, strict=True):
+        if a.has(name) and b.has(name):
+            u, v = x.astype(np.float64), y.astype(np.float64)
+            size = math.sqrt(float(u @ u) * float(v @ v))
+            found.append(float(u @ v) / size if size > 0.0 else 0.0)
+    return sum(found) / len(found) if found else 0.0

@@ -96,7 +96,7 @@ def tree(
         run_entry([m.id for m in found.members], [m.signature for m in found.members], time.perf_counter() - start)
     )
     record.run["bytes_read"] += found.further_bytes
-    return _document(found, options, record)
+    return tree_document(found, options, record)
 
 
 def recover(
@@ -156,7 +156,8 @@ def _asked(members: Sequence[Member], tests: PairTests, tell: Progress) -> set[s
     return {m.id for i, m in enumerate(members) if seen.comparable[i].sum() > seen.comparable[i, i]}
 
 
-def _document(found: Family, options: TreeOptions, record: RunRecord) -> dict[str, Any]:
+def tree_document(found: Family, options: TreeOptions, record: RunRecord) -> dict[str, Any]:
+    """What was found, as a document; `lineage trace` embeds it."""
     graph = found.graph
     return {
         "schema_version": SCHEMA_VERSION,

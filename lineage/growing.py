@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from crawl import ModelRef, OpenOptions
@@ -10,12 +11,13 @@ from lineage.documents import log10
 from lineage.families import Kindred, family_graph
 from lineage.graph import LineageGraph
 from lineage.grouping import ask_all, ask_some
+from lineage.keeping import KeptAnswers
 from lineage.members import Member, Progress, Studies, duplicates_of, read_members
 from lineage.metadata import Claims, Statement, contradictions, gathered
-from lineage.plan import PUBLIC_KEY, RowKey
-from lineage.record import SCHEMA_VERSION, RunRecord, input_entry, row_key_parameter, run_entry
+from lineage.plan import PUBLIC_KEY, SIGNATURE_VERSION, RowKey
+from lineage.record import SCHEMA_VERSION, RunRecord, input_entry, row_key_parameter, run_entry, tool_version
 from lineage.screening import FEW, screen
-from lineage.tested import PairTests
+from lineage.tested import Answers, PairTests
 from stats.combine import family_level
 
 CALIBRATED_ON: Mapping[str, Any] = {
@@ -28,13 +30,14 @@ CALIBRATED_ON: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class TreeOptions:
-    """Options of `tree` that can change its result; as `CompareOptions`."""
+    """Options of `tree`; how models are opened and where answers of pairs are kept do not change its result."""
 
     alpha: float = 1e-6
     seed: int = 0
     row_key: RowKey = PUBLIC_KEY
     metadata: bool = False
     open_options: OpenOptions | None = field(default=None, compare=False)
+    answers: Answers | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ def recover(
     distinct = [m for m in members if m.id not in duplicate_of]
     family_size = len(distinct) * (len(distinct) - 1) // 2
     level = family_level(options.alpha, family_size)
-    tests = PairTests([m.signature for m in distinct], level)
+    tests = PairTests([m.signature for m in distinct], level, options.answers)
     testable = _asked(distinct, tests, tell)
     studies = Studies(options.row_key, options.open_options, tell)
     claims = _claims(members, duplicate_of) if options.metadata else None
@@ -129,6 +132,32 @@ def recover(
         spent + studies.bytes_read,
         claims,
     )
+
+
+def kept_answers(path: Path, key: RowKey) -> KeptAnswers:
+    """A file of answers of pairs, for `TreeOptions.answers`: what a run adds is there for the next.
+
+    Parameters
+    ----------
+    path : Path
+        Made where it is missing.
+    key : RowKey
+        The one that places the rows of the run.
+
+    Returns
+    -------
+    KeptAnswers
+        To be used in a `with` block.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be used, or was made with another key or program.
+    MalformedDocumentError
+        It is no such file, or was changed.
+    """
+    made_with = {"row_key": row_key_parameter(key), "signature": str(SIGNATURE_VERSION)}
+    return KeptAnswers(path, {"program": tool_version(), **made_with})
 
 
 def _claims(members: Sequence[Member], duplicate_of: Mapping[str, str]) -> dict[str, Claims]:

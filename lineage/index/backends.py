@@ -82,9 +82,15 @@ def graph(matrix: SignMatrix) -> Nearest:
         key = (field, part.start, part.stop)
         if key not in made:
             bits = np.ascontiguousarray(matrix.fields[field][:, part].T).view(np.uint8)
-            index = Index(ndim=FIELDS[field], metric="hamming", dtype="b1", connectivity=32, expansion_add=256)
+            index = Index(
+                ndim=FIELDS[field],
+                metric="hamming",
+                dtype="b1",
+                connectivity=32,
+                expansion_add=256,
+                expansion_search=512,
+            )
             index.add(np.arange(part.start, part.stop, dtype=np.uint64), bits, threads=1)
-            index.expansion_search = 512
             made[key] = index
         return made[key]
 

@@ -22,6 +22,7 @@ CREATE TABLE models (
   digest TEXT NOT NULL
 );
 CREATE INDEX models_by_repo ON models (repo);
+CREATE INDEX models_by_state ON models (state);
 CREATE INDEX models_by_signature ON models (signature) WHERE signature IS NOT NULL;
 CREATE INDEX models_by_study ON models (study) WHERE study IS NOT NULL;
 

@@ -9,17 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lineage.errors import UnusableIndexError
+from lineage.errors import UnusableIndexError, UsageError
+from lineage.index.opening import connect, damaged
 from lineage.index.records import DeclaredParent, Entry, FileFact, canonical, digest_of
-
-APPLICATION = 0x4C4E4758
-"""`application_id` of an index: the letters LNGX."""
-
-SCHEMA = 1
-"""`user_version`: rises when an older program could not read what a newer one writes."""
-
-PAGE = 16384
-"""Bytes of a page: blobs of a few kilobytes and more waste little in it."""
 
 _COLUMNS = "number, id, ref, repo, revision, state, reason, parents, facts, signature, study, digest"
 
@@ -60,22 +52,7 @@ class Store:
             There is none, it cannot be opened, or it is not an index this program can read.
         """
         place = Path(path)
-        fresh = _is_fresh(place, create=create)
-        if fresh:
-            place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            connection = sqlite3.connect(place, isolation_level=None, timeout=60.0, check_same_thread=False)
-        except sqlite3.Error as error:
-            raise UnusableIndexError(f"the index cannot be opened ({error})", where=str(place)) from error
-        try:
-            if fresh:
-                _create(connection)
-            _check(connection, place)
-            connection.executescript("PRAGMA foreign_keys = ON; PRAGMA synchronous = NORMAL; PRAGMA mmap_size = 0;")
-        except BaseException:
-            connection.close()
-            raise
-        return Store(place, connection)
+        return Store(place, connect(place, create=create))
 
     def __enter__(self) -> Self:
         return self
@@ -127,6 +104,7 @@ class Store:
             A digest of the entry names bytes that are neither given nor stored.
         """
         with self.transaction() as db:
+            self._check_reading(entry)
             for data in blobs:
                 db.execute("INSERT OR IGNORE INTO blobs (digest, data) VALUES (?, ?)", (digest_of(data), data))
             for digest in (entry.signature, entry.study):
@@ -134,6 +112,14 @@ class Store:
                     raise ValueError(f"{entry.id}: no bytes for the digest {digest}")
             self._delete(entry.id, keep={entry.signature, entry.study})
             self._insert(entry)
+
+    def count(self, *, state: str) -> int:
+        """Number of entries of one state."""
+        return int(next(self.rows("SELECT count(*) FROM models WHERE state = ?", (state,)))[0])
+
+    def twins(self, signature: str) -> list[str]:
+        """Ids of the entries with one signature, in order: what was read of them is equal in every value."""
+        return [i for (i,) in self.rows("SELECT id FROM models WHERE signature = ? ORDER BY id", (signature,))]
 
     def get(self, model_id: str) -> Entry | None:
         """The entry of an id, or None."""
@@ -202,14 +188,14 @@ class Store:
                 cursor = self.connection.execute(query, tuple(values))
                 piece = cursor.fetchmany(256)
             except sqlite3.DatabaseError as error:
-                raise _damaged(self.path, error) from error
+                raise damaged(self.path, error) from error
         while piece:
             yield from piece
             with self._lock:
                 try:
                     piece = cursor.fetchmany(256)
                 except sqlite3.DatabaseError as error:
-                    raise _damaged(self.path, error) from error
+                    raise damaged(self.path, error) from error
 
     def _rows(self, rest: str, values: Iterable[Any]) -> Iterator[Entry]:
         for row in self.rows(f"SELECT {_COLUMNS} FROM models {rest}", values):  # noqa: S608 - literals of this module
@@ -235,7 +221,7 @@ class Store:
                 vector=None if vector is None else bytes(vector[0]),
             )
         except (TypeError, ValueError) as error:
-            raise _damaged(self.path, error) from error
+            raise damaged(self.path, error) from error
 
     def _insert(self, entry: Entry) -> None:
         parents = canonical([[p.id, p.relation, p.source] for p in sorted(entry.parents)])
@@ -263,6 +249,21 @@ class Store:
                 db.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
         return True
 
+    def _check_reading(self, entry: Entry) -> None:
+        """All signatures of one index were read at the same places; the first one says where."""
+        if entry.signature is None or "row_key" not in entry.facts:
+            return
+        reading = f"{entry.facts.get('signature_version')} {entry.facts['row_key']}"
+        held = self.meta("reading")
+        if held not in {"", reading}:
+            raise UsageError(
+                f"read with signature version and row key {reading}, and the index holds {held}",
+                where=entry.id,
+                hint="use one row key for one index",
+            )
+        if not held:
+            self.set_meta("reading", reading)
+
     def _has_blob(self, digest: str) -> bool:
         return self.connection.execute("SELECT 1 FROM blobs WHERE digest = ?", (digest,)).fetchone() is not None
 
@@ -276,52 +277,3 @@ class Store:
             "INSERT INTO meta (key, value) VALUES ('writes', '1') "
             "ON CONFLICT (key) DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)"
         )
-
-
-def _is_fresh(place: Path, *, create: bool) -> bool:
-    """Whether a new index is to be made here."""
-    try:
-        if place.is_dir():
-            raise UnusableIndexError("a folder, not an index", where=str(place), hint="name a file")
-        there = place.exists() and place.stat().st_size > 0
-    except (OSError, ValueError) as error:
-        raise UnusableIndexError(f"the index cannot be opened ({error})", where=str(place)) from error
-    if not there and not create:
-        raise UnusableIndexError(
-            "there is no index", where=str(place), hint="make one with `lineage crawl` or `lineage index add`"
-        )
-    return not there
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    schema = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
-    connection.executescript(f"PRAGMA page_size = {PAGE}; PRAGMA journal_mode = WAL;")
-    connection.executescript(
-        f"BEGIN IMMEDIATE; {schema} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {SCHEMA}; COMMIT;"
-    )
-
-
-def _check(connection: sqlite3.Connection, place: Path) -> None:
-    try:
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-    except sqlite3.DatabaseError as error:
-        raise UnusableIndexError(
-            f"not an index of lineage ({error})", where=str(place), hint="name the file `lineage index` made"
-        ) from error
-    if application != APPLICATION:
-        raise UnusableIndexError(
-            "a database of something else, not an index of lineage", where=str(place), hint="name another file"
-        )
-    if version != SCHEMA:
-        older = "a newer" if version > SCHEMA else "an unknown"
-        raise UnusableIndexError(
-            f"an index of {older} schema ({version}; this program reads {SCHEMA})",
-            where=str(place),
-            hint="use the version of lineage that made it" if version > SCHEMA else "make it again",
-        )
-
-
-def _damaged(path: Path, error: Exception) -> UnusableIndexError:
-    hint = "run `lineage index verify`, and make the index again from what it was made of"
-    return UnusableIndexError(f"the index is damaged ({error})", where=str(path), hint=hint)

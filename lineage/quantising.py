@@ -81,8 +81,14 @@ def hidden_quantisation(arrays: Arrays, dtype: str) -> Quantised | None:
     store = narrowest(arrays, dtype)
     every = matrices(arrays)
     asked = {k: v for k, v in every.items() if not is_table(k)} or every
-    found = {k: levels for k, v in asked.items() if (levels := levels_of(v, store)) is not None}
-    if not found or len(found) < _MOST * len(asked):
+    found: dict[str, Levels] = {}
+    for missed, (name, values) in enumerate(asked.items(), start=1):
+        levels = levels_of(values, store)
+        if levels is not None:
+            found[name] = levels
+        if missed - len(found) > (1.0 - _MOST) * len(asked):
+            return None
+    if not found:
         return None
     common = _common(found.values())
     agree = sum(_agrees(levels, common, asked[k].shape) for k, levels in found.items())

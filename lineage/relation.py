@@ -122,8 +122,8 @@ def relate(a: Signature, b: Signature, *, differs: bool = False) -> Relation:
             details={"compared": "every value read; the rest was not read"},
             calibrated_on={"population": "none: what was not read may differ", "n": 0, "ece": None},
         )
-    forward, backward = is_cast(a, b), is_cast(b, a)
-    if a.dtype != b.dtype and (forward or backward):
+    forward, backward = (is_cast(a, b), is_cast(b, a)) if a.dtype != b.dtype else (False, False)
+    if forward or backward:
         return Relation(
             "cast",
             1.0,

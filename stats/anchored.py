@@ -10,7 +10,7 @@ import numpy as np
 from stats.arrays import Float64Array, as_matrix
 from stats.axes import Axis, require_exchangeable
 from stats.eprocess import BetaGrid, either_eprocess
-from stats.features import products, squared_gaps, unit_norm
+from stats.features import products_of_each, squared_gaps, unit_norm
 from stats.kernels.anchor import anchored
 from stats.result import TestResult
 from stats.units import UnitFeatures
@@ -141,8 +141,9 @@ def _add_anchors(a: Float64Array, b: Float64Array, scores: Float64Array) -> None
         return
     total = np.zeros((n, n))
     for s in range(n - 1):
-        for x, y in zip(a, b, strict=True):
-            total[s + 1 :, s + 1 :] += x[s + 1 :, s, None] * y[None, s + 1 :, s]
+        rest = total[s + 1 :, s + 1 :]
+        for product in a[:, s + 1 :, s, None] * b[:, None, s + 1 :, s]:
+            rest += product
     scores += total
 
 
@@ -157,14 +158,11 @@ def _kinship(matrices: Sequence[Float64Array], signed: Sequence[bool], name: str
         raise ValueError(f"all matrices of {name} must have one shape: their rows are multiplied with each other")
     n = held[0].shape[1]
     others = ~np.eye(n, dtype=np.bool_)
-    out = np.zeros((len(held) ** 2, n, n))
-    for k, cosines in enumerate(out):
-        p, q = divmod(k, len(held))
-        cosines[:] = products(held[p], held[q])
-        if not (signed[p] and signed[q]):
-            np.abs(cosines, out=cosines)
-        np.subtract(cosines, np.mean(cosines[others]), out=cosines, where=others)
-        cosines[~others] = 0.0
+    out = products_of_each(np.repeat(held, len(held), axis=0), np.tile(held, (len(held), 1, 1)))
+    free = [k for k in range(len(out)) if not all(signed[i] for i in divmod(k, len(held)))]
+    out[free] = np.abs(out[free])
+    out -= np.mean(np.ascontiguousarray(out[:, others]), axis=1)[:, None, None]
+    out[:, ~others] = 0.0
     scale = np.sqrt(np.sum(out * out) / (out.shape[0] * n * (n - 1)))
     if scale <= 1e-9:
         raise ValueError(f"all inner products of {name} are equal: untestable")
@@ -189,15 +187,18 @@ def _refined(a: Float64Array, b: Float64Array, scores: Float64Array) -> Float64A
     Each round turns the scores into weights of a soft matching and takes the expected squared gaps under it. Every
     step commutes with any relabelling of either model's units.
     """
-    n = scores.shape[0]
+    rows, columns = (np.ascontiguousarray(m.transpose(0, 2, 1)) for m in (a, b))
+    squares = a * a, b * b
     for _ in range(_ROUNDS):
         weights = _mutual_weights(scores)
-        scores = np.zeros((n, n))
-        for x, y in zip(a, b, strict=True):
-            left = products(np.ascontiguousarray(x.T), weights)
-            scores += products(np.ascontiguousarray(left.T), np.ascontiguousarray(y.T))
-            scores -= 0.5 * np.sum(x * x * np.sum(weights, axis=1), axis=1)[:, None]
-            scores -= 0.5 * np.sum(y * y * np.sum(weights, axis=0), axis=1)
+        left = products_of_each(rows, np.broadcast_to(weights, rows.shape))
+        crossed = products_of_each(np.ascontiguousarray(left.transpose(0, 2, 1)), columns)
+        own = [0.5 * np.sum(m * np.sum(weights, axis=axis), axis=2) for m, axis in zip(squares, (1, 0), strict=True)]
+        scores = np.zeros_like(scores)
+        for product, of_a, of_b in zip(crossed, *own, strict=True):
+            scores += product
+            scores -= of_a[:, None]
+            scores -= of_b
     return scores
 
 

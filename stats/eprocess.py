@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,6 +20,9 @@ _BATCH = 1 << 18
 
 _SMALLEST = 1e-280
 """Floor of a weight: a candidate is never impossible, only 280 decades away."""
+
+_LOG_PRIOR = np.array([-math.log(2.0), *([-math.log(2.0 * N_BETAS)] * N_BETAS)])
+"""Of the mixture over the grid, beta = 0 first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +130,7 @@ def permutation_eprocess(
     >>> bool(process.log_evalue > 10), bool(process.log_pvalue >= process.log_floor)
     (True, True)
     """
-    log_labels = 0.0
-    factors: list[Float64Array] = []
-    for batch in _batches(windows, truth):
-        _, queries, candidates = batch.shape
-        factors.append(_log_factors(batch, grid))
-        log_labels += batch.shape[0] * (log_factorial(candidates) - log_factorial(candidates - queries))
-    trajectory = _mixtures(np.concatenate(factors)) if factors else np.zeros(0)
-    final = float(trajectory[-1]) if trajectory.size else 0.0
-    return EProcess(log_evalue=final, trajectory=trajectory, log_floor=-log_labels, n=trajectory.size)
+    return _processes(_batches(windows, truth), grid, sides=1)[0]
 
 
 def either_eprocess(windows: Iterable[ArrayLike], *, grid: BetaGrid) -> EProcess:
@@ -178,10 +174,24 @@ def either_eprocess(windows: Iterable[ArrayLike], *, grid: BetaGrid) -> EProcess
     held = [as_matrix(w, "scores") for w in windows]
     if any(w.shape[0] != w.shape[1] for w in held):
         raise ValueError("scores must be square: both models' units are candidates")
-    rows = permutation_eprocess(held, grid=grid)
-    columns = permutation_eprocess([np.ascontiguousarray(w.T) for w in held], grid=grid)
+    rows, columns = _processes(_batches(held, None), grid, sides=2)
     weaker = rows if rows.log_pvalue >= columns.log_pvalue else columns
     return EProcess(min(rows.log_evalue, columns.log_evalue), weaker.trajectory, rows.log_floor, rows.n)
+
+
+def _processes(batches: Iterable[Float64Array], grid: BetaGrid, *, sides: int) -> list[EProcess]:
+    """The process whose queries are the rows and, with two sides, the one whose queries are the columns."""
+    log_labels = 0.0
+    factors: list[Float64Array] = []
+    for batch in batches:
+        count, queries, candidates = batch.shape
+        both = batch if sides == 1 else np.concatenate((batch, batch.swapaxes(1, 2)))
+        factors.append(_log_factors(both, grid).reshape(sides, count * queries, N_BETAS))
+        log_labels += count * (log_factorial(candidates) - log_factorial(candidates - queries))
+    if not factors:
+        return [EProcess(log_evalue=0.0, trajectory=np.zeros(0), log_floor=-log_labels, n=0)] * sides
+    joined = factors[0] if len(factors) == 1 else np.concatenate(factors, axis=1)
+    return [EProcess(float(t[-1]), t, -log_labels, t.size) for t in _mixtures(joined)]
 
 
 def _batches(windows: Iterable[ArrayLike], truth: Sequence[int] | None) -> Iterator[Float64Array]:
@@ -200,7 +210,7 @@ def _batches(windows: Iterable[ArrayLike], truth: Sequence[int] | None) -> Itera
 
 
 def _log_factors(batch: Float64Array, grid: BetaGrid) -> Float64Array:
-    """(w s, N_BETAS) log factors of every reveal: small windows all at once, large ones in the compiled loop."""
+    """(w, s, N_BETAS) log factors of every reveal: small windows all at once, large ones in the compiled loop."""
     count, queries, candidates = batch.shape
     out = np.empty((count, queries, N_BETAS))
     if queries * candidates > _BATCH:
@@ -208,7 +218,7 @@ def _log_factors(batch: Float64Array, grid: BetaGrid) -> Float64Array:
             reveal(np.ascontiguousarray(batch[i]), grid.smallest, grid.squarings, out[i])
     else:
         _reveal_all(batch, grid, out)
-    return out.reshape(count * queries, N_BETAS)
+    return out
 
 
 def _reveal_all(batch: Float64Array, grid: BetaGrid, out: Float64Array) -> None:
@@ -216,35 +226,52 @@ def _reveal_all(batch: Float64Array, grid: BetaGrid, out: Float64Array) -> None:
 
     Loading compiled code costs more than the whole ladder of a small pair, so small windows never need it.
     """
-    _, queries, candidates = batch.shape
-    alive = np.arange(candidates) >= np.arange(queries)[:, None]
-    floor = np.where(alive, _SMALLEST, 0.0)
-    masked = np.where(alive, batch, -np.inf)
-    weight = np.exp(grid.smallest * (masked - masked.max(axis=2, keepdims=True)))
-    steps = np.arange(queries)
-    left = np.log(candidates - steps)
+    count, queries, candidates = batch.shape
+    alive, floor, left = _steps(queries, candidates)
+    weight = np.where(alive, batch, -np.inf)
+    weight -= weight.max(axis=2, keepdims=True)
+    np.multiply(weight, grid.smallest, out=weight)
+    np.exp(weight, out=weight)
+    np.maximum(weight, floor, out=weight)
+    own = weight.diagonal(axis1=1, axis2=2)
+    owns, totals = np.empty((2, N_BETAS, count, queries))
     for g in range(N_BETAS):
-        np.maximum(weight, floor, out=weight)
-        out[:, :, g] = left + np.log(weight[:, steps, steps]) - np.log(weight.sum(axis=2))
+        owns[g] = own
+        np.add.reduce(weight, axis=2, out=totals[g])
         for _ in range(grid.squarings if g + 1 < N_BETAS else 0):
             np.multiply(weight, weight, out=weight)
             np.maximum(weight, floor, out=weight)
+    np.log(owns, out=owns)
+    owns += left
+    owns -= np.log(totals, out=totals)
+    out[:] = owns.transpose(1, 2, 0)
+
+
+@lru_cache(maxsize=8)
+def _steps(
+    queries: int, candidates: int
+) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.bool_]], Float64Array, Float64Array]:
+    """(s, n) which candidates are unrevealed at each step, their least weights, and (s,) the log of their number."""
+    steps = np.arange(queries)
+    alive = np.arange(candidates) >= steps[:, None]
+    return alive, np.where(alive, _SMALLEST, 0.0), np.asarray(np.log(candidates - steps))
 
 
 def _mixtures(factors: Float64Array) -> Float64Array:
-    """Log of the mixture over the grid after each reveal; half of the prior weight lies on beta = 0."""
-    running = np.zeros((factors.shape[0], N_BETAS + 1))
-    np.cumsum(factors, axis=0, out=running[:, 1:])
+    """Log of the mixture over the grid after each reveal of (k, m, N_BETAS) processes: (k, m).
+
+    Half of the prior weight lies on beta = 0.
+    """
+    running = np.zeros((*factors.shape[:2], N_BETAS + 1))
+    np.cumsum(factors, axis=1, out=running[:, :, 1:])
     return _mixed(running)
 
 
 def _mixed(log_evalues: Float64Array) -> Float64Array:
-    """Log of the prior mixture of (m, N_BETAS + 1) log e-values, beta = 0 first."""
-    prior = np.full(N_BETAS + 1, -math.log(2.0 * N_BETAS))
-    prior[0] = -math.log(2.0)
-    weighted = log_evalues + prior
-    peak = weighted.max(axis=1)
-    return np.asarray(peak + np.log(np.exp(weighted - peak[:, None]).sum(axis=1)))
+    """Log of the prior mixture of (..., N_BETAS + 1) log e-values, beta = 0 first."""
+    weighted = log_evalues + _LOG_PRIOR
+    peak = weighted.max(axis=-1)
+    return np.asarray(peak + np.log(np.exp(weighted - peak[..., None]).sum(axis=-1)))
 
 
 def square_evalues(windows: Float64Array, *, grid: BetaGrid) -> Float64Array:
@@ -270,13 +297,12 @@ def square_evalues(windows: Float64Array, *, grid: BetaGrid) -> Float64Array:
     if windows.ndim != 3 or windows.shape[1] != windows.shape[2] or not np.isfinite(windows).all():
         raise ValueError(f"windows must be finite and square, got shape {windows.shape}")
     count, n, _ = windows.shape
-    finals = []
-    for side in (windows, np.ascontiguousarray(windows.swapaxes(1, 2))):
-        factors = np.empty((count, n, N_BETAS))
-        _reveal_all(side, grid, factors)
-        totals = np.concatenate((np.zeros((count, 1)), factors.sum(axis=1)), axis=1)
-        finals.append(_mixed(totals))
-    return np.asarray(np.minimum(*finals))
+    factors = np.empty((2, count, n, N_BETAS))
+    for side, out in zip((windows, np.ascontiguousarray(windows.swapaxes(1, 2))), factors, strict=True):
+        _reveal_all(side, grid, out)
+    totals = np.zeros((2, count, N_BETAS + 1))
+    np.add.reduce(factors, axis=2, out=totals[:, :, 1:])
+    return np.asarray(np.minimum(*_mixed(totals)))
 
 
 def _check_truth(

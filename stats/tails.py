@@ -1,11 +1,12 @@
 """Counts and tails in log space: factorials, the match-count bound, the law of Kendall's tau."""
 
 import math
-from functools import cache
+from functools import cache, lru_cache
+from itertools import accumulate
 
 import numpy as np
 
-from stats.arrays import Float64Array
+from stats.arrays import Float64Array, IntVector
 
 _EXACT_TAU_LIMIT = 64
 """Beyond this many units the exact law (O(n^3)) gives way to Hoeffding's bound, which is valid at any n."""
@@ -66,13 +67,25 @@ def log_tau_tail(x: Float64Array, y: Float64Array) -> float:
     n = x.size
     if n < 3:
         return 0.0
-    upper = np.triu_indices(n, 1)
-    score = float(np.sum(np.sign(x[upper[0]] - x[upper[1]]) * np.sign(y[upper[0]] - y[upper[1]])))
-    tied = np.unique(x).size < n or np.unique(y).size < n
+    first, second = _pairs(n)
+    signs = np.sign(x[first] - x[second]), np.sign(y[first] - y[second])
+    score = float(np.sum(signs[0] * signs[1]))
+    tied = not all(s.all() for s in signs)
     if n > _EXACT_TAU_LIMIT or tied:
-        tau = score / upper[0].size
+        tau = score / first.size
         return min(0.0, math.log(2.0) - (n // 2) * tau * tau / 2.0)
-    inversions = round((upper[0].size - abs(score)) / 2.0)
+    return _log_two_sided(n, round((first.size - abs(score)) / 2.0))
+
+
+@lru_cache(maxsize=16)
+def _pairs(n: int) -> tuple[IntVector, IntVector]:
+    """All pairs of places, the smaller one first."""
+    return np.triu_indices(n, 1)
+
+
+@lru_cache(maxsize=1 << 14)
+def _log_two_sided(n: int, inversions: int) -> float:
+    """Log of twice the probability of at most so many inversions of n without ties."""
     log_counts = _log_inversion_counts(n)
     return min(
         0.0, math.log(2.0) + log_mean_exp(log_counts[: inversions + 1]) + math.log(inversions + 1) - log_factorial(n)
@@ -84,12 +97,6 @@ def _log_inversion_counts(n: int) -> Float64Array:
     """Log of the number of permutations of n with k inversions, k = 0 .. n(n-1)/2."""
     counts = [1]
     for m in range(2, n + 1):
-        total = len(counts) + m - 1
-        running = 0
-        grown: list[int] = []
-        for k in range(total):
-            running += counts[k] if k < len(counts) else 0
-            running -= counts[k - m] if 0 <= k - m < len(counts) else 0
-            grown.append(running)
-        counts = grown
+        below = list(accumulate(counts)) + [sum(counts)] * (m - 1)  # of m - 1 elements: at most k inversions
+        counts = below[:m] + [upper - lower for upper, lower in zip(below[m:], below, strict=False)]
     return np.array([math.log(c) for c in counts])

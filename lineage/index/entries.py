@@ -68,7 +68,10 @@ def entry_of(source: WeightSource, name: str, reading: Reading | None = None) ->
     return signed_entry(
         signature,
         name=name,
-        place=(source.ref.location, source.ref.revision),
+        place=(
+            source.ref.location if source.ref.scheme == "hub" else lasting(source.ref.location),
+            source.ref.revision,
+        ),
         files=tuple(FileFact(f, source.file_size(f), hashes.get(f)) for f in source.files),
         parents=parents,
         facts=_vocabulary_facts(source),
@@ -108,7 +111,7 @@ def signed_entry(
     vector = vector_of(signature)
     entry = Entry(
         id=name,
-        ref=_lasting(signature.ref),
+        ref=lasting(signature.ref),
         repo=place[0],
         revision=place[1],
         state="signed",
@@ -146,6 +149,6 @@ def _vocabulary_facts(source: WeightSource) -> dict[str, Any]:
     return {"tokenizer_digest": digest_of(canonical(sorted(ids.items(), key=lambda p: (p[1], p[0]))).encode("ascii"))}
 
 
-def _lasting(ref: str) -> str:
+def lasting(ref: str) -> str:
     """A local reference as it can be opened from any folder."""
     return os.path.abspath(ref) if not ref.startswith("hf://") else ref  # noqa: PTH100 - links stay as they are

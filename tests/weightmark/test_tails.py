@@ -1,4 +1,4 @@
-"""Tails of counts against fractions and full enumeration."""
+"""Tails against fractions, full enumeration and a library."""
 
 import itertools
 import math
@@ -8,8 +8,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import log_ndtr
 
-from weightmark.counts import log_agreement_tail, log_coin_tail
+from weightmark.tails import log_agreement_tail, log_coin_tail, log_normal_tail, log_sign_tail
+
+
+@given(st.floats(-30, 300))
+def test_normal_tail_against_a_library(t):
+    assert log_normal_tail(t) == pytest.approx(float(log_ndtr(-t)), rel=1e-12, abs=1e-15)
+
+
+@given(st.lists(st.floats(0.01, 10), min_size=1, max_size=10), st.floats(0, 3))
+def test_no_sum_of_signs_exceeds_its_bound(weights, t):
+    a = np.array(weights) / np.linalg.norm(weights)
+    sums = np.array([np.dot(s, a) for s in itertools.product((-1, 1), repeat=a.size)])
+    assert (sums >= t).mean() <= math.exp(log_sign_tail(t)) + 1e-12
+    assert log_sign_tail(0.0) == 0.0
 
 
 @given(st.integers(1, 300), st.data())

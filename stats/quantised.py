@@ -38,6 +38,9 @@ _SHARE = 0.98
 _FEWEST = 6
 """Share of groups with a value other than zero that must fit, and their least number."""
 
+_EIGHTH = 8
+"""Of the sample every eighth group is fitted first: on no grid, they fail already."""
+
 _PLAIN = 0.5
 """Whole multiples are named where they explain at least this share of what the best kind explains, and that is no table:
 they are a special case of the other kinds, but the levels of some tables are multiples too."""
@@ -181,9 +184,13 @@ def _fitting(values: Float64Array, bits: int, smallest: float) -> Iterator[tuple
             continue
         for group in (*(g for g in GROUPS if g < n), _ROW):
             sample = _sampled(in_groups(values, group or n))
-            found = fit_grid(sample, kind, bits, smallest)
             speaks = sample.any(axis=1)
-            if speaks.sum() < _FEWEST or found.fits[speaks].mean() < _SHARE:
+            few = fit_grid(sample[::_EIGHTH], kind, bits, smallest)
+            misfits = np.count_nonzero(speaks[::_EIGHTH] & ~few.fits)
+            if speaks.sum() < _FEWEST or 1.0 - misfits / speaks.sum() < _SHARE:
+                break  # whatever the rest does
+            found = fit_grid(sample, kind, bits, smallest)
+            if found.fits[speaks].mean() < _SHARE:
                 break  # nor does anything longer
             surprise = float(found.surprise.sum() / max(1, np.count_nonzero(found.levels)))
             if surprise >= _LEAST and _is_used(kind, found):

@@ -116,12 +116,14 @@ def trace(reference: str, options: TraceOptions, progress: Tell | None = None) -
         return document_of(found, options, time.perf_counter() - start)
 
 
-def look(query: Query, shelf: Shelf, finder: Finder, options: TraceOptions, tell: Tell) -> Found:
-    """Search, test and infer; see `trace`."""
+def look(
+    query: Query, shelf: Shelf, finder: Finder, options: TraceOptions, tell: Tell, answers: Answers | None = None
+) -> Found:
+    """Search, test and infer; see `trace`. `answers` of earlier queries are used and added to."""
     names = [name for name in shelf.store.ids(state="signed") if name != query.id]
     level = family_level(options.alpha, len(names))
     inner = family_level(options.alpha, len(names) * (len(names) - 1) // 2)
-    answers = Answers()
+    answers = Answers() if answers is None else answers
     searcher = Searcher(shelf, finder, names, answers)
     circle = searcher.around(query, level, inner, tell)
     likeness = None

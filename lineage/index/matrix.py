@@ -3,6 +3,7 @@
 It is made of the index and made again whenever the vectors have changed; nothing is in it that the index does not hold.
 """
 
+import filecmp
 import json
 import os
 import tempfile
@@ -88,7 +89,7 @@ def sign_matrix(store: Store) -> SignMatrix:
     SignMatrix
         Mapped from `<index>.search`; held in memory where nothing can be written beside the index.
     """
-    place = store.path.with_name(store.path.name + ".search")
+    place = _place(store)
     state = store.meta("vectors")
     with suppress(OSError, ValueError, KeyError, TypeError):
         return _mapped(place, state)
@@ -105,6 +106,32 @@ def sign_matrix(store: Store) -> SignMatrix:
             return _mapped(place if not Path(name).exists() else Path(name), state)
         finally:
             Path(name).unlink(missing_ok=True)
+
+
+def is_search_file_sound(store: Store) -> bool:
+    """Whether the searched part beside an index is what its vectors make; true where there is none, or an old one."""
+    place = _place(store)
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        _mapped(place, store.meta("vectors"))
+        with tempfile.TemporaryDirectory() as folder:
+            fresh = Path(folder) / "signs"
+            _build(store, fresh, store.meta("vectors"))
+            return filecmp.cmp(fresh, place, shallow=False)
+    return not place.exists() or _is_old(place)
+
+
+def _is_old(place: Path) -> bool:
+    """Whether the head of a search file can be read: then it is one of another state."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError), place.open("rb") as stream:
+        start = stream.read(_HEAD)
+        length = int.from_bytes(start[8:], "little")
+        if start[:8] == _MAGIC and length <= place.stat().st_size:
+            return isinstance(json.loads(stream.read(length))["state"], str)
+    return False
+
+
+def _place(store: Store) -> Path:
+    return store.path.with_name(store.path.name + ".search")
 
 
 def _build(store: Store, path: Path, state: str) -> None:

@@ -4,14 +4,15 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lineage.errors import UnusableIndexError, UsageError
+from lineage.errors import LineageError, UnusableIndexError, UsageError
 from lineage.index.opening import connect, damaged
 from lineage.index.records import DeclaredParent, Entry, FileFact, canonical, digest_of
+from lineage.index.sealing import seal
 
 _COLUMNS = "number, id, ref, repo, revision, state, reason, parents, facts, signature, study, digest"
 
@@ -31,6 +32,7 @@ class Store:
         self.connection = connection
         self._lock = threading.RLock()
         self._depth = 0
+        self._wrote = False
 
     @staticmethod
     def open(path: str | Path, *, create: bool = False) -> "Store":
@@ -63,8 +65,11 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; what was committed stays."""
+        """Let go of the file; what was committed stays, and is sealed when this connection wrote any of it."""
         with self._lock:
+            if self._wrote:
+                with suppress(LineageError, OSError, sqlite3.Error):
+                    seal(self.connection, self.path, self.meta("writes"))
             self.connection.close()
 
     @contextmanager
@@ -80,6 +85,7 @@ class Store:
                 if outer:
                     self._count_write()
                     self.connection.execute("COMMIT")
+                    self._wrote = True
             except BaseException as error:
                 if outer and self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
@@ -134,6 +140,11 @@ class Store:
     def entries(self, *, state: str | None = None) -> Iterator[Entry]:
         """All entries, or those of one state, in the order of their ids."""
         return self._rows("WHERE ?1 IS NULL OR state = ?1 ORDER BY id", (state,))
+
+    def entries_with_digests(self) -> Iterator[tuple[Entry, str]]:
+        """All entries with the digests stored beside them, in the order of their ids."""
+        for row in self.rows(f"SELECT {_COLUMNS} FROM models ORDER BY id"):  # noqa: S608 - literals of this module
+            yield self._entry(row), row[11]
 
     def ids(self, *, state: str | None = None) -> list[str]:
         """Ids of all entries, or of those of one state, in order."""
@@ -272,8 +283,13 @@ class Store:
         self.set_meta("vectors", digest_of(f"{self.meta('vectors')} {change}".encode()))
 
     def _count_write(self) -> None:
-        """The number of the write, by which what was derived from an earlier state is known to be old."""
-        self.connection.execute(
-            "INSERT INTO meta (key, value) VALUES ('writes', '1') "
-            "ON CONFLICT (key) DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)"
-        )
+        """The number of the write, with a check of its own, by which a seal of an earlier state is known to be old."""
+        number = int(self.meta("writes", "0").partition(" ")[0]) + 1
+        value = f"{number} {digest_of(str(number).encode())[:16]}"
+        self.connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('writes', ?)", (value,))
+
+    @staticmethod
+    def is_count(value: str) -> bool:
+        """Whether a count of writes fits its own check."""
+        number, _, check = value.partition(" ")
+        return check == digest_of(number.encode())[:16]

@@ -4,6 +4,7 @@ Starts are training runs of one configuration that share nothing (bases of the n
 children are fine-tunes by updates measured between trained models, quantised and cast leaves, merges and copies.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,7 +12,7 @@ from functools import cache
 import numpy as np
 
 import derive
-from nulls import ROOT
+from nulls import ROOT, _code_of
 
 NURSERY, ZOO = ROOT / "fixtures" / "nursery", ROOT / "fixtures" / "zoo"
 
@@ -47,10 +48,10 @@ def starts():
 
 @cache
 def updates():
-    """What training changed, by tensor, of every trained edge of the nursery."""
+    """What dense training changed, by tensor, of trained edges of the nursery."""
     found = []
     for m in _nursery():
-        if m["parents"]:
+        if m["kind"] in ("fine-tune", "continued-pretraining"):
             before, after = (derive.load(NURSERY / i) for i in (m["parents"][0], m["id"]))
             found.append({k: after[k].astype(np.float64) - before[k].astype(np.float64) for k in before})
     return found
@@ -79,10 +80,12 @@ def family(start, size, rng, form=None):
 
 
 def trained_on(weights, rng):
-    """A child by one of the measured updates, a little more or less of it than was measured."""
+    """A child by one of the measured updates, every value of it a little larger or smaller: no two are in proportion."""
     step = updates()[int(rng.integers(len(updates())))]
-    share = float(rng.uniform(0.7, 1.1))
-    return {k: (v.astype(np.float64) + share * step[k]).astype(v.dtype) for k, v in weights.items()}
+    return {
+        k: (v.astype(np.float64) + step[k] * rng.lognormal(-0.2, 0.5, v.shape)).astype(v.dtype)
+        for k, v in weights.items()
+    }
 
 
 def _made(what, weights):
@@ -125,6 +128,16 @@ def one_family(n, seed=0):
         tree.models[name], tree.parents[name], tip = trained_on(tree.models[above], rng), (above,), name
     for name, weights in tree.models.items():
         yield "f00", name, weights, tree.parents[name]
+
+
+CHOOSES = ("screening", "grouping", "tested", "linking", "distances")
+"""Modules that decide which pairs are tested."""
+
+
+def digest():
+    """Digest of the code that chooses pairs and of what grows here."""
+    files = [ROOT / "lineage" / f"{name}.py" for name in CHOOSES] + [ROOT / "tests" / "orchard.py"]
+    return hashlib.sha256("".join(_code_of(p) for p in files).encode()).hexdigest()[:16]
 
 
 @cache

@@ -10,7 +10,6 @@ from lineage.kinship import Kinship
 from lineage.posterior import tree_posterior
 from stats.arborescence import minimum_arborescence
 
-
 REPLICATES = 40
 
 

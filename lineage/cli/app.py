@@ -7,8 +7,10 @@ import typer
 from lineage.cli.compare import command as compare_command
 from lineage.cli.errors import report_error, report_usage
 from lineage.cli.export import command as export_command
+from lineage.cli.index import app as index_app
 from lineage.cli.options import print_version
 from lineage.cli.streams import abandon_stdout
+from lineage.cli.trace import command as trace_command
 from lineage.cli.tree import command as tree_command
 
 app = typer.Typer(
@@ -22,6 +24,8 @@ app = typer.Typer(
 )
 app.command("compare", no_args_is_help=True)(compare_command)
 app.command("tree", no_args_is_help=True)(tree_command)
+app.command("trace", no_args_is_help=True)(trace_command)
+app.add_typer(index_app, name="index")
 app.command("export", no_args_is_help=True)(export_command)
 
 

@@ -56,6 +56,23 @@ RowKeyOption = Annotated[
 ]
 
 
+IndexOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--index", metavar="PATH", help="The index; else $LINEAGE_INDEX, else index.db in the user's data folder."
+    ),
+]
+
+
+def index_path(given: Path | None) -> Path:
+    """Where the index is: as given, else `$LINEAGE_INDEX`, else in the user's data folder."""
+    from platformdirs import user_data_path
+
+    if given is not None:
+        return given
+    return Path(os.environ.get("LINEAGE_INDEX") or user_data_path("lineage") / "index.db")
+
+
 def print_version(value: bool) -> None:
     """Print the version and stop."""
     if value:

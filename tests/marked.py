@@ -1,8 +1,12 @@
 """Weights by role for tests of marks: the fixture Llamas under their roles and back, and planted matrices."""
 
+import hashlib
 import re
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 import derive
 from nulls import ROOT
@@ -54,3 +58,19 @@ def _trained(rng, shape):
     x[:, rng.choice(n, max(1, n // 200), replace=False)] *= 4.0
     x += 0.3 * rng.standard_normal((m, 4)) @ rng.standard_normal((4, n))
     return 0.02 * x
+
+
+def draws(number):
+    """Keystreams of one test key: AES in counter mode under a hash of number, role and purpose."""
+
+    def of(role, purpose):
+        secret = hashlib.sha256(f"{number}|{role}|{purpose}".encode()).digest()
+
+        def stream(offset, n):
+            start = (offset // 16).to_bytes(16, "big")
+            encrypt = Cipher(AES(secret), CTR(start)).encryptor()
+            return encrypt.update(bytes(offset % 16 + n))[offset % 16 :]
+
+        return stream
+
+    return of

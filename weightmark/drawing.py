@@ -13,6 +13,9 @@ from stats.arrays import Float64Array, IntVector
 Stream: TypeAlias = Callable[[int, int], bytes]
 """(offset, count) to that many bytes of one keystream."""
 
+Draws: TypeAlias = Callable[[str, str], Stream]
+"""(role, purpose) to the keystream of one key for it."""
+
 _MOST_REDRAWS = 16
 """Two equal words among a million come once in ten million draws; sixteen in a row mean a broken stream."""
 
@@ -54,8 +57,10 @@ def order(stream: Stream, n: int) -> IntVector:
     """
     for attempt in range(_MOST_REDRAWS):
         words = np.frombuffer(stream(8 * n * attempt, 8 * n), dtype="<u8")
-        if np.unique(words).size == n:
-            return np.argsort(words, kind="stable").astype(np.int64)
+        places = np.argsort(words)
+        ranked = words[places]
+        if np.all(ranked[1:] != ranked[:-1]):
+            return places.astype(np.int64)
     raise ValueError(f"{_MOST_REDRAWS} draws of {n} words without a set of different ones: not a random stream")
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lineage.ensemble import Arrays, Ensemble, assemble, flat, format_of, layer_of, spacing
+from lineage.ensemble import Ensemble, assemble, flat, format_of, layer_of, spacing
 from lineage.recipes import Attempt, Kitchen, best_attempt
 from lineage.relation import LOG_ODDS_CAP
+from lineage.stored import Arrays
 from stats.arrays import Float64Array
 from stats.mixing import BlockGram, fit_each
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from lineage.distances import block_distances
 from lineage.posterior import NEAREST, SHARPNESS, TreePosterior
-from lineage.study import Slices
+from lineage.stored import Arrays
 from stats.arborescence import minimum_arborescence
 from stats.arrays import Float64Array
 
@@ -20,7 +20,7 @@ FEWEST_BLOCKS = 4
 
 
 def link_support(
-    models: Sequence[Slices], squared: Float64Array, found: TreePosterior, rng: np.random.Generator
+    models: Sequence[Arrays], squared: Float64Array, found: TreePosterior, rng: np.random.Generator
 ) -> Float64Array | None:
     """Share of replicates in whose best tree two members are linked.
 

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lineage.signature import Signature
-from lineage.study import Slices
+from lineage.stored import Arrays
 from stats.arrays import Float64Array
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def squared_distances(models: Sequence[Slices]) -> Float64Array:
+def squared_distances(models: Sequence[Arrays]) -> Float64Array:
     """Squared distances on the arrays every model has at one shape.
 
     Parameters
@@ -41,7 +41,7 @@ def squared_distances(models: Sequence[Slices]) -> Float64Array:
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def block_distances(models: Sequence[Slices]) -> Float64Array:
+def block_distances(models: Sequence[Arrays]) -> Float64Array:
     """Squared distances on each common array by itself, whose mean is that of `squared_distances`.
 
     Parameters
@@ -58,13 +58,13 @@ def block_distances(models: Sequence[Slices]) -> Float64Array:
     return np.stack([_block(models, name) for name in names]) if names else np.zeros((0, n, n))
 
 
-def _common(models: Sequence[Slices]) -> list[str]:
+def _common(models: Sequence[Arrays]) -> list[str]:
     """Names of the arrays that every model has, at one shape and all finite."""
     names = sorted(set.intersection(*(set(m) for m in models))) if models else []
     return [k for k in names if len({m[k].shape for m in models}) == 1 and all(np.isfinite(m[k]).all() for m in models)]
 
 
-def _block(models: Sequence[Slices], name: str) -> Float64Array:
+def _block(models: Sequence[Arrays], name: str) -> Float64Array:
     """Squared distances on one array, over its median squared norm."""
     first = np.asarray(models[0][name], dtype=np.float64).ravel()
     sizes = [float(np.sum(np.square(m[name], dtype=np.float64))) for m in models]

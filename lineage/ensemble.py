@@ -3,16 +3,14 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from crawl.casts import SIGNIFICANT_BITS, can_replay, round_to
+from lineage.stored import Arrays
 from stats.arrays import Float64Array, IntVector
 from stats.mixing import BLOCK, BlockGram, block_gram
-
-Arrays: TypeAlias = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
-"""Stored values by tensor, such as ``3.attn.q``: floats that hold them exactly."""
 
 MOST = 16
 """Candidates looked at, the nearest ones."""

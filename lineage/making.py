@@ -16,8 +16,8 @@ from lineage.ensemble import Merge
 from lineage.merging import find_merge
 from lineage.quantising import hidden_quantisation, quantised_copy
 from lineage.relation import LOG_ODDS_CAP
-from lineage.stored import narrowest
-from lineage.study import Slices, Study
+from lineage.stored import Arrays, narrowest
+from lineage.study import Study
 from stats.arrays import Float64Array
 
 NEAREST = 8
@@ -123,7 +123,7 @@ def _is_finer(source: Study, child: Study) -> bool:
     return significant_bits(source.matrices, source.dtype) > significant_bits(child.matrices, child.dtype)
 
 
-def significant_bits(arrays: Slices, dtype: str) -> int:
+def significant_bits(arrays: Arrays, dtype: str) -> int:
     """Bits of the coarsest format that holds all values."""
     return SIGNIFICANT_BITS.get(narrowest(arrays, dtype), 53)
 
@@ -177,7 +177,7 @@ def _quantised(member: Study, near: Sequence[Study]) -> Made | None:
     return None
 
 
-def _few(matrices: Slices) -> Slices:
+def _few(matrices: Arrays) -> Arrays:
     """Some of the matrices, spread over the model: a quantised model shows it in each."""
     names = sorted(matrices)
     step = max(1, len(names) // _ASKED)

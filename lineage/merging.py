@@ -7,9 +7,10 @@ import numpy as np
 from crawl.casts import round_to
 from lineage.blending import find_blend
 from lineage.dropping import find_dropped
-from lineage.ensemble import Arrays, Ensemble, Merge, assemble
+from lineage.ensemble import Ensemble, Merge, assemble
 from lineage.pool import everything
 from lineage.stacking import find_stacked
+from lineage.stored import Arrays
 from lineage.trimming import find_trimmed
 
 LEAST_DROP = 0.2

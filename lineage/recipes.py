@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from crawl.casts import round_to
-from lineage.ensemble import Arrays, flat
+from lineage.ensemble import flat
 from lineage.replaying import (
     Arithmetic,
     Hits,
@@ -22,6 +22,7 @@ from lineage.replaying import (
     stock,
     tasks,
 )
+from lineage.stored import Arrays
 from lineage.weighing import human_weights, sharpen
 from stats.arrays import Float64Array
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from crawl.casts import SIGNIFICANT_BITS
 from lineage.relation import Signal
-from lineage.study import Slices, Study
+from lineage.stored import Arrays
+from lineage.study import Study
 from stats.arrays import Float64Array
 from stats.decay import RowDecay, row_decay
 
@@ -145,7 +146,7 @@ def _log_kurtosis(matrix: Float64Array) -> float:
     return math.log(float(np.square(square / spread).mean())) if spread > 0.0 else 0.0
 
 
-def _drift(vectors: Slices) -> float:
+def _drift(vectors: Arrays) -> float:
     total = 0.0
     for name in sorted(vectors):
         if "norm." in name:

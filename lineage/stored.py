@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from crawl.casts import SIGNIFICANT_BITS, can_replay, round_to
 from stats.arrays import Float64Array
 
-Arrays: TypeAlias = Mapping[str, NDArray[Any]]
-"""Stored values by tensor, such as ``3.attn.q`` or ``embed``: floats that hold them exactly, rows over inputs. Parts of a
-matrix begin where a group of 256 begins."""
+Values: TypeAlias = NDArray[Any]
+Arrays: TypeAlias = Mapping[str, Values]
+"""Stored values by tensor, such as ``3.attn.q`` or ``embed``: floats that hold them exactly (float32 does for every format
+of up to 32 bits), rows over inputs. Parts of a matrix begin where a group of 256 begins."""
 
 SMALLEST: Mapping[str, float] = {
     "BF16": 2.0**-133,

@@ -7,16 +7,12 @@ fixed by shapes alone, and only of models that have kin among the inputs.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 
 from crawl import Role, View, WeightSource
 from lineage.plan import RowKey, pick_columns, pick_layers, pick_run
-
-Slice: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-Slices: TypeAlias = Mapping[str, Slice]
-"""Stored values by role, such as ``3.attn.q``: exact in float32 for every format of up to 32 bits."""
+from lineage.stored import Arrays, Values
 
 ROWS = 192
 """Rows of each matrix of the chosen layers: a merged adapter of rank 64 shows in as many."""
@@ -64,15 +60,15 @@ class Study:
     id: str
     dtype: str
     dtypes: Mapping[str, str]
-    matrices: Slices
-    tables: Slices
-    vectors: Slices
+    matrices: Arrays
+    tables: Arrays
+    vectors: Arrays
     n_layers: int
     bytes_read: int
     requests: int
 
     @property
-    def slices(self) -> Slices:
+    def slices(self) -> Arrays:
         """Matrices and tables together."""
         return {**self.matrices, **self.tables}
 
@@ -104,7 +100,7 @@ def study(source: WeightSource, key: RowKey, *, name: str) -> Study | None:
 
     Notes
     -----
-    Slices that hold a value that is not finite, or only extreme ones, are left out. Models of up to two million parameters are read whole. Cost
+    Arrays that hold a value that is not finite, or only extreme ones, are left out. Models of up to two million parameters are read whole. Cost
     of others: at most 192 rows of seven matrices in four layers, eight in the others, 1,152 rows of three tables, 1,024
     columns of each.
     """
@@ -114,7 +110,7 @@ def study(source: WeightSource, key: RowKey, *, name: str) -> Study | None:
     before = source.bytes_read, source.requests
     plan = _Plan(key, whole=source.n_parameters <= WHOLE)
     dtypes: dict[str, str] = {}
-    found: dict[str, dict[str, Slice]] = {"matrices": {}, "tables": {}, "vectors": {}}
+    found: dict[str, dict[str, Values]] = {"matrices": {}, "tables": {}, "vectors": {}}
     for group, label, view in _views(source):
         values = plan.read(source, view, group, label)
         if is_usable(values):
@@ -133,7 +129,7 @@ def study(source: WeightSource, key: RowKey, *, name: str) -> Study | None:
     )
 
 
-def is_usable(values: Slice) -> bool:
+def is_usable(values: Values) -> bool:
     """Whether all values are finite, and neither so large nor so small that their fourth powers are not."""
     top = float(np.max(np.abs(values), initial=0.0))
     return top == 0.0 or _SMALLEST < top < _LARGEST
@@ -166,7 +162,7 @@ class _Plan:
     key: RowKey
     whole: bool
 
-    def read(self, source: WeightSource, view: View, group: str, label: str) -> Slice:
+    def read(self, source: WeightSource, view: View, group: str, label: str) -> Values:
         """The values of one array, or of its part."""
         if group == "vectors":
             return source.view_vector(view)

@@ -8,9 +8,10 @@ from itertools import combinations
 import numpy as np
 
 from crawl.casts import round_to
-from lineage.ensemble import PROBE, Arrays, Ensemble, Merge, MergeParent, flat, spacing
+from lineage.ensemble import PROBE, Ensemble, Merge, MergeParent, flat, spacing
 from lineage.pool import bases_of, explained, sources_of
 from lineage.replaying import PROOF, Arithmetic, Hits, Kept, arithmetics, count_hits, elected, is_proof
+from lineage.stored import Arrays
 from lineage.weighing import human_weights
 from stats.arrays import Float64Array
 

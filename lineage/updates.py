@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from crawl.casts import SIGNIFICANT_BITS
-from lineage.study import Slice, Study
+from lineage.stored import Values
+from lineage.study import Study
 from stats.rank import delta_rank
 
 _LARGEST_SHARE = 0.4
@@ -86,7 +87,7 @@ def low_rank_update(parent: Study, child: Study) -> LowRank | None:
     return LowRank(mode, tuple(sorted(kinds)), ranks)
 
 
-def _changed(a: Mapping[str, Slice], b: Mapping[str, Slice]) -> list[str]:
+def _changed(a: Mapping[str, Values], b: Mapping[str, Values]) -> list[str]:
     return [k for k in sorted(a.keys() & b.keys()) if not np.array_equal(a[k], b[k])]
 
 

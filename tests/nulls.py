@@ -250,6 +250,7 @@ DESCRIBES = {
     "mixing",
     "passing",
     "power",
+    "pruning",
     "published",
     "quantised",
     "quartets",

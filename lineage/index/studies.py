@@ -11,7 +11,8 @@ import numpy as np
 
 from lineage.errors import MalformedDocumentError
 from lineage.index.packing import Array, pack, unpack
-from lineage.study import WHOLE, Slices, Study
+from lineage.stored import Arrays
+from lineage.study import WHOLE, Study
 
 FORMAT = 1
 MOST = WHOLE
@@ -63,7 +64,7 @@ def encode_study(study: Study) -> bytes:
     arrays: list[Array] = []
     listed: dict[str, list[list[Any]]] = {}
     for group in _GROUPS:
-        slices: Slices = getattr(study, group)
+        slices: Arrays = getattr(study, group)
         listed[group] = [[name, study.dtypes[name]] for name in sorted(slices)]
         arrays += [_held(slices[name]) for name in sorted(slices)]
     facts = {"format": FORMAT, "dtype": study.dtype, "layers": study.n_layers, "slices": listed}
@@ -116,7 +117,7 @@ def _is_sound(s: Study) -> bool:
     return named and shaped and floats and type(s.n_layers) is int and 0 <= s.n_layers <= 100_000
 
 
-def _size(slices: Slices) -> int:
+def _size(slices: Arrays) -> int:
     return sum(v.size for v in slices.values())
 
 

@@ -10,7 +10,7 @@ from lineage.formulas import Recipe, nearest_levels, quantise, recipes, scales_o
 from lineage.stored import SMALLEST, significant
 from stats.arrays import Float64Array
 from stats.grids import Grid
-from stats.levels import in_groups
+from stats.levels import half_steps, in_groups
 from stats.quantised import FLOATS, TABLES, Levels, find_levels, fit_grid
 from stats.scaling import scaled_rounding
 
@@ -35,6 +35,13 @@ _MISSED = 0.2
 _LATER = 0.05
 """Compensated rounding: the share of rows whose scale is the parent's, the share of codes that rounding does not give,
 and that share where the first column, which nothing compensates, is as rounding gives it."""
+
+LEAST_SPREAD = 0.35
+"""Half steps below which the differences are smaller than rounding leaves; a normal change of this size leaves one code in
+250 elsewhere, more than `EXACT` allows."""
+
+_SPREAD_GROUPS = 256
+"""Groups whose differences are measured."""
 
 _WITHIN = 2.0
 """Root mean square of the errors, in steps, up to which a copy still follows its parent."""
@@ -72,7 +79,13 @@ class Copy:
     replay: float
     levels: Levels
     shape: tuple[int, ...]
+    spread: float
     recipe: Recipe | None = None
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether as much was taken away as rounding takes: a copy that was trained a little stays near the grid."""
+        return self.spread >= LEAST_SPREAD
 
 
 def levels_of(values: Float64Array, store: str) -> Levels | None:
@@ -95,7 +108,8 @@ def copy_of(parent: Float64Array, child: Float64Array, formats: Format, known: R
     Returns
     -------
     Copy or None
-        None when the child lies on no grid, when the parent lies on it too, or when it is no copy of this parent.
+        None when the child lies on no grid, when the parent lies on it too, or when codes and parent do not agree. They
+        do as well where the other model came from this one by a little training: see `Copy.is_rounding`.
     """
     levels = levels_of(child, formats.child)
     if levels is None:
@@ -109,11 +123,36 @@ def copy_of(parent: Float64Array, child: Float64Array, formats: Format, known: R
         return None
     recipe, share = _best_recipe(before, after, levels, group, formats.child, known)
     if recipe is not None and share >= EXACT:
-        return Copy(recipe.method, recipe.scale, share, levels, child.shape, recipe)
+        spread = _spread(before, after, levels, group, formats.child)
+        return Copy(recipe.method, recipe.scale, share, levels, child.shape, spread, recipe)
     if levels.kind == "unknown" or levels.kind in FLOATS:
         return None
     found = _fitted(before, after, levels, group, formats.child)
-    return None if found is None else Copy(found[0], "fitted", found[1], levels, child.shape)
+    if found is None:
+        return None
+    spread = _spread(before, after, levels, group, formats.child)
+    return Copy(found[0], "fitted", found[1], levels, child.shape, spread)
+
+
+def _spread(parent: Float64Array, child: Float64Array, levels: Levels, group: int, store: str) -> float:
+    """Root mean square of the differences, in half steps between the levels of the child."""
+    before, after = in_groups(parent, group)[:_SPREAD_GROUPS], in_groups(child, group)[:_SPREAD_GROUPS]
+    if levels.kind in FLOATS:
+        half = half_steps(after, FLOATS[levels.kind][0])
+    elif levels.kind in TABLES or levels.kind == "unknown":
+        half = 0.5 * np.stack([_gaps(row) for row in after])
+    else:
+        grid = fit_grid(after, levels.kind, significant(store), SMALLEST.get(store, 0.0))
+        half = np.broadcast_to(0.5 * np.where(grid.fits, grid.step, np.nan)[:, None], after.shape)
+    usable = np.isfinite(half) & (half > 0.0)
+    return float(np.sqrt(np.mean(((before - after)[usable] / half[usable]) ** 2))) if usable.any() else 0.0
+
+
+def _gaps(row: Float64Array) -> Float64Array:
+    """Distance of each value from the nearest other one that occurs."""
+    held, place = np.unique(row, return_inverse=True)
+    steps = np.concatenate([[np.inf], np.diff(held), [np.inf]])
+    return np.asarray(np.minimum(steps[:-1], steps[1:])[place])
 
 
 def _is_on_grid(parent: Float64Array, levels: Levels, group: int, store: str) -> bool:

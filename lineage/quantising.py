@@ -115,8 +115,9 @@ def quantised_copy(parent: Arrays, child: Arrays, dtype: str) -> Quantised | Non
     Null: none. A tensor counts when its values lie on a grid, the parent's do not, and one of these holds: a formula
     gives at least 0.999 of the child's values bit for bit; rounding the parent to the child's steps gives 0.999 of the
     codes; it does after rows and columns are scaled; or the steps are those of the parent's own groups and errors are
-    larger than rounding leaves, as when later columns make good those of earlier ones. At least nine tenths of the
-    changed matrices must count. Rounding cannot be undone, so the direction is exact. Cost: dozens of formulas on eight
+    larger than rounding leaves, as when later columns make good those of earlier ones. Errors must be as large as
+    rounding leaves them: what was trained a little from a quantised model rounds to it as well, and is its child. At least
+    nine tenths of the changed matrices must count. Rounding cannot be undone, so the direction is exact. Cost: dozens of formulas on eight
     rows, one on 256, for each matrix.
     """
     formats = Format(narrowest(parent, "F64", ("BF16", "F16", "F32")), narrowest(child, dtype))
@@ -125,7 +126,7 @@ def quantised_copy(parent: Arrays, child: Arrays, dtype: str) -> Quantised | Non
     known: Recipe | None = None
     for i, (name, before, after) in enumerate(changed):
         found = copy_of(before, after, formats, known)
-        if found is not None:
+        if found is not None and found.is_rounding:
             copies[name], known = found, found.recipe or known
         if i + 1 - len(copies) > (1.0 - _EXPLAINED) * len(changed):
             return None

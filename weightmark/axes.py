@@ -6,9 +6,6 @@ Roles are named as `crawl.Role` prints them (`L0003.mlp.gate`); arrays are [out,
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from numpy.typing import NDArray
 
 _PREFIX = re.compile(r"(L\d{4,}\.)(E\d{2,}\.)?(.+)")
 
@@ -22,6 +19,10 @@ READERS = {
     "embed": 1, "unembed": 1, "embed.position": 1, "embed.type": 1,
 }  # fmt: skip
 GAINS = ("norm.attn_in", "norm.attn_out", "norm.mlp_in", "norm.mlp_out", "norm.final", "norm.embed")
+
+MATRICES = ("attn.q", "attn.k", "attn.v", "attn.o", "mlp.gate", "mlp.up", "mlp.down")
+SMALLEST = 64
+"""Matrices with a shorter side carry nothing: adapters, tiny heads, routers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +48,25 @@ def places(roles: Iterable[str], kind: str) -> list[str]:
     return sorted(place for place, found in map(split_role, roles) if found == kind)
 
 
-def along(weights: Mapping[str, NDArray[Any]], place: str, axes: Mapping[str, int]) -> dict[str, int]:
+def along(weights: Mapping[str, object], place: str, axes: Mapping[str, int]) -> dict[str, int]:
     """The roles of one place among `axes` that the model has, each with its axis."""
     return {place + kind: axis for kind, axis in axes.items() if place + kind in weights}
 
 
-def residual_axes(weights: Mapping[str, NDArray[Any]]) -> dict[str, int]:
+def matrices(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    """Roles of the matrices of attention and MLPs, of experts too, with at least 64 rows and columns; sorted."""
+    return tuple(
+        sorted(r for r, s in shapes.items() if split_role(r)[1] in MATRICES and len(s) == 2 and min(s) >= SMALLEST)
+    )
+
+
+def residual_axes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     """The axis along the residual stream of every role that has one."""
     found = {}
-    for role, values in weights.items():
+    for role, shape in shapes.items():
         _, kind = split_role(role)
         if kind in WRITERS or kind in READERS:
-            found[role] = WRITERS.get(kind, READERS.get(kind, 0)) if values.ndim > 1 else 0
+            found[role] = WRITERS.get(kind, READERS.get(kind, 0)) if len(shape) > 1 else 0
         elif kind in GAINS or kind.removeprefix("bias.") in GAINS:
             found[role] = 0
     return found

@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import forward
 import marked
 from oracles import marks
 from weightmark import drawing
@@ -169,39 +170,34 @@ def test_gram_change_is_as_large_as_said():
 
 class TestPerm:
     weights = marked.llama(dtype="float32")
-    heads = perm.Heads(4, 2)
+    found = perm.slots_of({role: values.shape for role, values in marked.llama().items()})
 
-    def orders(self, number, found):
+    def orders(self, number):
         d = marked.draws(number)
-        return {slot.name: drawing.order(d(slot.name, f"perm/{5}"), slot.n) for slot in found}
+        return {slot.name: drawing.order(d(slot.name, f"perm/{5}"), slot.n) for slot in self.found}
 
     def test_function_and_bits_stay(self):
-        import forward
-
-        found = perm.slots(self.weights, self.heads)
-        assert [s.name for s in found if s.n >= 64] == [
+        assert [s.name for s in self.found] == [
             "L0000.hidden",
             "L0001.hidden",
             "L0002.hidden",
             "L0003.hidden",
             "residual",
         ]
-        made = perm.apply(self.weights, self.orders(1, found), self.heads)
+        made = perm.apply(self.weights, self.orders(1))
         tokens = np.arange(20) * 11 % 256
         a, b = (forward.logits(marked.by_name(w), tokens, n_heads=4, n_kv=2) for w in (self.weights, made))
         assert np.abs(a - b).max() < 1e-9
         assert sorted(made["L0000.mlp.up"].ravel().tolist()) == sorted(self.weights["L0000.mlp.up"].ravel().tolist())
 
     def test_orders_are_read_back_and_agree(self):
-        found = perm.slots(self.weights, self.heads)
-        orders = self.orders(1, found)
-        made = perm.apply(self.weights, orders, self.heads)
+        orders = self.orders(1)
+        made = perm.apply(self.weights, orders)
         noisy = {k: v + 0.1 * v.std() * np.random.default_rng(1).standard_normal(v.shape) for k, v in made.items()}
-        read = perm.found_orders(noisy, self.weights, self.heads)
-        right = sum(perm.agreeing(orders[s.name], read[s.name]) for s in found)
-        total = sum(s.n for s in found)
-        assert right > 0.9 * total
-        wrong = sum(perm.agreeing(self.orders(2, found)[s.name], read[s.name]) for s in found)
+        read = perm.found_orders(noisy, self.weights)
+        right = sum(perm.agreeing(orders[s.name], read[s.name]) for s in self.found)
+        assert right > 0.9 * sum(s.n for s in self.found)
+        wrong = sum(perm.agreeing(self.orders(2)[s.name], read[s.name]) for s in self.found)
         assert wrong < 25
 
     def test_symbols(self):

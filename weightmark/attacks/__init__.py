@@ -163,7 +163,7 @@ def _heads(held: Held) -> Heads:
 
 def _rotated(kind: Callable[[int, np.random.Generator], Array]) -> Change:
     def change(w: Mapping[str, Array], _: Held, rng: np.random.Generator) -> Weights:
-        axes = residual_axes(w)
+        axes = residual_axes(structure.shapes_of(w))
         role = next(iter(axes))
         return structure.rotate_residual(w, kind(w[role].shape[axes[role]], rng))
 

@@ -20,6 +20,11 @@ _FOLDS = {
 }
 
 
+def shapes_of(w: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+    """Shapes by role."""
+    return {role: values.shape for role, values in w.items()}
+
+
 def haar(n: int, rng: np.random.Generator) -> Float64Array:
     """An orthogonal matrix from the Haar measure: QR of a Gaussian matrix, with the signs of R's diagonal moved to Q."""
     q, r = np.linalg.qr(rng.standard_normal((n, n)))
@@ -59,7 +64,7 @@ def permute_hidden(w: Mapping[str, Array], rng: np.random.Generator) -> Weights:
 
 def permute_residual(w: Mapping[str, Array], rng: np.random.Generator) -> Weights:
     """One random order of the residual dimensions, in every array that has them."""
-    axes = residual_axes(w)
+    axes = residual_axes(shapes_of(w))
     role = next(iter(axes))
     return dict(w) | _taken(w, axes, rng.permutation(w[role].shape[axes[role]]))
 
@@ -125,7 +130,7 @@ def rotate_residual(w: Mapping[str, Array], turn: Float64Array) -> Weights:
     dict of str to ndarray
     """
     wide = fold_gains({k: v.astype(np.float64) for k, v in w.items()})
-    for role, axis in residual_axes(wide).items():
+    for role, axis in residual_axes(shapes_of(wide)).items():
         if wide[role].ndim == 2:
             wide[role] = turn.T @ wide[role] if axis == 0 else wide[role] @ turn
     own = {k: w.get(k, w.get("embed", v)).dtype for k, v in wide.items()}

@@ -2,13 +2,19 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stats.arrays import Float64Array, IntVector
 from weightmark.attacks.grids import grouped
+from weightmark.axes import matrices
 from weightmark.drawing import Draws, chosen, signs
+from weightmark.errors import UnfitModelError
+from weightmark.keys import Key
 from weightmark.reading import Reading, result
+from weightmark.scheme import Caps, Strength
 from weightmark.tails import log_coin_tail
 
 POOL = 50
@@ -163,3 +169,62 @@ def verify(
         bit_errors=planned - right,
         bits=planned,
     )
+
+
+class EmMark:
+    """One-level steps in weights that stand on a grid."""
+
+    name = "emmark"
+    version = 1
+    caps = Caps(needs_reference=True, takes_reference=True, source="arXiv 2402.17938")
+
+    def params(self, strength: Strength) -> Mapping[str, Any]:
+        """Values a new key of this strength gets."""
+        return {"bits": 4, "group": 64, "signature": {"low": 20, "default": 40, "high": 80}[strength]}
+
+    def carriers(self, shapes: Mapping[str, tuple[int, ...]], key: Key) -> tuple[str, ...]:
+        """Roles the mark is written to."""
+        del key
+        return matrices(shapes)
+
+    def embed(self, weights: Mapping[str, NDArray[Any]], key: Key) -> dict[str, NDArray[Any]]:
+        """Marked arrays."""
+        roles = self.carriers({role: values.shape for role, values in weights.items()}, key)
+        grid, n_bits = self._grid(key), int(key.params["signature"])
+        for role in roles:
+            x = np.asarray(weights[role], dtype=np.float64)
+            codes, step = on_grid(x, *grid)
+            if not np.allclose(codes * step, x, rtol=0.0, atol=_OFF * float(np.abs(x).max())):
+                raise UnfitModelError(
+                    "these weights do not stand on the grid of the key",
+                    where=role,
+                    hint="mark a quantised model, or use another scheme",
+                )
+        return dict(embed(weights, key.draws, roles=roles, grid=grid, n_bits=n_bits))
+
+    def verify(
+        self,
+        weights: Mapping[str, NDArray[Any]],
+        key: Key,
+        *,
+        shapes: Mapping[str, tuple[int, ...]],
+        reference: Mapping[str, NDArray[Any]] | None = None,
+    ) -> Reading:
+        """Look for the mark."""
+        if reference is None:
+            raise UnfitModelError("this scheme counts steps from the unmarked quantised original", where="emmark")
+        roles = tuple(role for role in self.carriers(shapes, key) if role in reference)
+        n_bits = int(key.params["signature"])
+        return verify(weights, key.draws, roles=roles, grid=self._grid(key), reference=reference, n_bits=n_bits)
+
+    @staticmethod
+    def _grid(key: Key) -> tuple[int, int | None]:
+        group = key.params["group"]
+        return int(key.params["bits"]), None if group is None else int(group)
+
+
+_OFF = 2.0**-8
+"""How far 16-bit floats may put a level from its place, in units of the largest weight."""
+
+
+SCHEME = EmMark()

@@ -1,12 +1,18 @@
 """`gaussmark`: a keyed normal shift of one matrix (arXiv 2501.13941), read from weights against the unmarked original."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stats.arrays import Float64Array
+from weightmark.axes import places
 from weightmark.drawing import Draws, normals
+from weightmark.errors import UnfitModelError
+from weightmark.keys import Key
 from weightmark.reading import Reading, result, unit_sum
+from weightmark.scheme import Caps, Strength
 from weightmark.tails import log_normal_tail
 
 
@@ -85,3 +91,54 @@ def read(
     return Reading(
         test=result(method, statistic, n, log_normal_tail(statistic)), carriers=n, coverage=n / max(1, planned)
     )
+
+
+def late_matrix(shapes: Mapping[str, tuple[int, ...]], kind: str = "mlp.up") -> str:
+    """The matrix of this kind in the last layer.
+
+    Raises
+    ------
+    UnfitModelError
+        There is none.
+    """
+    found = [place + kind for place in places(shapes, kind)]
+    if not found:
+        raise UnfitModelError(f"the model has no {kind} matrix", where="gaussmark")
+    return found[-1]
+
+
+class GaussMark:
+    """A normal shift of one matrix of the last layer, or of the roles the key names."""
+
+    name = "gaussmark"
+    version = 1
+    caps = Caps(needs_reference=True, takes_reference=True, source="arXiv 2501.13941")
+
+    def params(self, strength: Strength) -> Mapping[str, Any]:
+        """Values a new key of this strength gets."""
+        return {"sigma": {"low": 0.02, "default": 0.05, "high": 0.1}[strength]}
+
+    def carriers(self, shapes: Mapping[str, tuple[int, ...]], key: Key) -> tuple[str, ...]:
+        """Roles the mark is written to."""
+        return tuple(key.params.get("roles") or (late_matrix(shapes),))
+
+    def embed(self, weights: Mapping[str, NDArray[Any]], key: Key) -> dict[str, NDArray[Any]]:
+        """Marked arrays."""
+        shapes = {role: values.shape for role, values in weights.items()}
+        return dict(embed(weights, key.draws, roles=self.carriers(shapes, key), sigma=float(key.params["sigma"])))
+
+    def verify(
+        self,
+        weights: Mapping[str, NDArray[Any]],
+        key: Key,
+        *,
+        shapes: Mapping[str, tuple[int, ...]],
+        reference: Mapping[str, NDArray[Any]] | None = None,
+    ) -> Reading:
+        """Look for the mark."""
+        if reference is None:
+            raise UnfitModelError("this scheme reads the difference from the unmarked original", where="gaussmark")
+        return read(weights, key.draws, roles=self.carriers(shapes, key), reference=reference)
+
+
+SCHEME = GaussMark()

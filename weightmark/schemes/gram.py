@@ -1,14 +1,18 @@
 """`gram`: a mark between the input columns of matrices, which no order, sign or rotation of their rows touches."""
 
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stats.arrays import Float64Array
 from weightmark.axes import places
 from weightmark.drawing import Draws, signs
+from weightmark.errors import UnfitModelError
+from weightmark.keys import Key
 from weightmark.reading import Reading, result, unit_sum
+from weightmark.scheme import Caps, Strength
 from weightmark.tails import log_sign_tail
 
 BLOCK = 64
@@ -194,3 +198,61 @@ def read(suspect: Sums, draws: Draws, *, planned: int, reference: Sums | None = 
     return Reading(
         test=result("gram", statistic, n, log_sign_tail(statistic)), carriers=n, coverage=n / max(1, planned)
     )
+
+
+def n_pairs(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Pairs of columns that carry a sign in a model of these shapes."""
+    return sum(shapes[roles[0]][1] // BLOCK * PAIRS for roles in groups(shapes).values())
+
+
+def strength_of(shapes: Mapping[str, tuple[int, ...]], params: Mapping[str, Any]) -> float:
+    """The relative change that reaches the wanted statistic, sqrt(2) eps sqrt(N) on columns without correlations.
+
+    A number `eps` in the parameters goes before; without one no change exceeds `eps_cap`.
+    """
+    if params.get("eps") is not None:
+        return float(params["eps"])
+    n = sum(shapes[role][0] * (shapes[role][1] // BLOCK * BLOCK) for roles in groups(shapes).values() for role in roles)
+    return min(float(params["eps_cap"]), float(params["strength_T"]) / float(np.sqrt(2.0 * max(1, n))))
+
+
+class Gram:
+    """Correlations of input columns, by key."""
+
+    name = "gram"
+    version = 1
+    caps = Caps(takes_reference=True)
+
+    def params(self, strength: Strength) -> Mapping[str, Any]:
+        """Values a new key of this strength gets."""
+        return {"strength_T": {"low": 60.0, "default": 120.0, "high": 240.0}[strength], "eps_cap": 0.012}
+
+    def carriers(self, shapes: Mapping[str, tuple[int, ...]], key: Key) -> tuple[str, ...]:
+        """Roles the mark is written to."""
+        del key
+        return tuple(role for roles in groups(shapes).values() for role in roles if shapes[role][1] >= BLOCK)
+
+    def embed(self, weights: Mapping[str, NDArray[Any]], key: Key) -> dict[str, NDArray[Any]]:
+        """Marked arrays."""
+        shapes = {role: values.shape for role, values in weights.items()}
+        if not self.carriers(shapes, key):
+            raise UnfitModelError(f"no matrix that reads the residual stream has {BLOCK} columns", where="gram")
+        return dict(embed(weights, key.draws, eps=strength_of(shapes, key.params)))
+
+    def verify(
+        self,
+        weights: Mapping[str, NDArray[Any]],
+        key: Key,
+        *,
+        shapes: Mapping[str, tuple[int, ...]],
+        reference: Mapping[str, NDArray[Any]] | None = None,
+    ) -> Reading:
+        """Look for the mark."""
+        mine = {role: weights[role] for role in self.carriers(shapes, key) if role in weights}
+        whole = {name: roles for name, roles in groups(shapes).items() if all(role in mine for role in roles)}
+        part = {role: mine[role] for roles in whole.values() for role in roles}
+        known = None if reference is None else sums_of({role: reference[role] for role in part if role in reference})
+        return read(sums_of(part), key.draws, planned=n_pairs(shapes), reference=known)
+
+
+SCHEME = Gram()

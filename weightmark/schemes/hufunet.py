@@ -3,12 +3,18 @@
 import hashlib
 import hmac
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stats.arrays import Float64Array, IntVector
+from weightmark.axes import matrices
 from weightmark.drawing import Draws, normals
+from weightmark.errors import UnfitModelError
+from weightmark.keys import Key
 from weightmark.reading import Reading, result, unit_sum
+from weightmark.scheme import Caps, Strength
 from weightmark.tails import log_normal_tail
 
 BLOCK = 9
@@ -136,3 +142,50 @@ def verify(
     return Reading(
         test=result("hufunet", statistic, n, log_normal_tail(statistic)), carriers=n, coverage=n / places.size
     )
+
+
+class HufuNet:
+    """Secret values at keyed positions."""
+
+    name = "hufunet"
+    version = 1
+    caps = Caps(source="arXiv 2103.13628")
+
+    def params(self, strength: Strength) -> Mapping[str, Any]:
+        """Values a new key of this strength gets."""
+        return {"strength": {"low": 0.5, "default": 1.0, "high": 1.0}[strength], "blocks": 2000}
+
+    def carriers(self, shapes: Mapping[str, tuple[int, ...]], key: Key) -> tuple[str, ...]:
+        """Roles the mark is written to."""
+        del key
+        return matrices(shapes)
+
+    def embed(self, weights: Mapping[str, NDArray[Any]], key: Key) -> dict[str, NDArray[Any]]:
+        """Marked arrays."""
+        roles, blocks = self._plan({role: values.shape for role, values in weights.items()}, key)
+        return dict(embed(weights, key.draws, roles=roles, n_blocks=blocks, strength=float(key.params["strength"])))
+
+    def verify(
+        self,
+        weights: Mapping[str, NDArray[Any]],
+        key: Key,
+        *,
+        shapes: Mapping[str, tuple[int, ...]],
+        reference: Mapping[str, NDArray[Any]] | None = None,
+    ) -> Reading:
+        """Look for the mark."""
+        del reference
+        roles, blocks = self._plan(shapes, key)
+        return verify(weights, key.draws, roles=roles, n_blocks=blocks, shapes=shapes)
+
+    def _plan(self, shapes: Mapping[str, tuple[int, ...]], key: Key) -> tuple[tuple[str, ...], int]:
+        """Roles, and blocks: as many as the key says, at most one weight in fifty."""
+        roles = self.carriers(shapes, key)
+        total = sum(shapes[role][0] * shapes[role][1] for role in roles)
+        blocks = min(int(key.params["blocks"]), total // (50 * BLOCK))
+        if blocks < 1:
+            raise UnfitModelError("the model has no matrices large enough", where="hufunet")
+        return roles, blocks
+
+
+SCHEME = HufuNet()

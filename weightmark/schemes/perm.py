@@ -1,8 +1,8 @@
-"""`perm`: the order of hidden units, key-value heads and residual dimensions spells the payload; no value changes."""
+"""`perm`: the orders of hidden units and of residual dimensions spell the payload; no value changes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import reedsolo
@@ -10,10 +10,17 @@ from numpy.typing import NDArray
 
 from stats.arrays import Float64Array, IntVector
 from stats.matching import cosines, mutual_matches
-from weightmark.axes import HIDDEN, KEYS, QUERIES, VALUES, Heads, along, places, residual_axes
+from stats.tails import log_factorial
+from weightmark.axes import HIDDEN, along, places, residual_axes
+from weightmark.drawing import order
+from weightmark.errors import UnfitModelError
+from weightmark.keys import Key
+from weightmark.reading import Reading, result
+from weightmark.scheme import Caps, Strength
+from weightmark.tails import log_agreement_tail
 
 SMALLEST = 64
-"""Slots of fewer places carry no symbol: chance agreements would drown it."""
+"""Sets of fewer units stay as they are: chance agreements would drown a symbol."""
 
 FEWEST = 8
 """A best candidate that agrees in fewer places is an erasure: under chance the best of 256 reaches 8 once in 150."""
@@ -24,51 +31,44 @@ SYMBOLS = 256
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One thing that can be reordered.
+    """One set of units that can be reordered.
 
     Attributes
     ----------
     name : str
-        `residual`, or the place and what is ordered: `L0003.hidden`, `L0003.kv`.
+        `residual`, or the place of an MLP and `hidden`: `L0003.hidden`.
     n : int
-        Places.
+        Units.
     """
 
     name: str
     n: int
 
-    @property
-    def kind(self) -> Literal["residual", "hidden", "kv"]:
-        """What is ordered."""
-        return {"residual": "residual", "hidden": "hidden", "kv": "kv"}[self.name.rpartition(".")[2]]  # type: ignore[return-value]
 
-
-def slots(weights: Mapping[str, NDArray[Any]], heads: Heads | None) -> tuple[Slot, ...]:
-    """Everything that can be reordered without a change of the function, sorted by name.
+def slots_of(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Slot, ...]:
+    """Every set of at least 64 units that can be reordered without a change of the function, sorted by name.
 
     Parameters
     ----------
-    weights : mapping of role to ndarray
-        [out, in]; only shapes are looked at.
-    heads : Heads or None
-        Without them heads keep their order.
+    shapes : mapping of role to shape
+        Arrays are [out, in].
     """
-    found = [Slot(f"{place}hidden", weights[f"{place}mlp.down"].shape[1]) for place in places(weights, "mlp.down")]
-    if heads is not None and heads.kv > 1:
-        found += [Slot(f"{place}kv", heads.kv) for place in places(weights, "attn.v")]
-    if "embed" in weights:
-        found.append(Slot("residual", weights["embed"].shape[1]))
-    return tuple(sorted(found, key=lambda slot: slot.name))
+    found = [Slot(f"{place}hidden", shapes[f"{place}mlp.down"][1]) for place in places(shapes, "mlp.down")]
+    if "embed" in shapes:
+        found.append(Slot("residual", shapes["embed"][1]))
+    return tuple(sorted((slot for slot in found if slot.n >= SMALLEST), key=lambda slot: slot.name))
 
 
-def carriers(found: Sequence[Slot]) -> tuple[Slot, ...]:
-    """The slots that carry a symbol."""
-    return tuple(slot for slot in found if slot.n >= SMALLEST)
+def axes_of(shapes: Mapping[str, tuple[int, ...]], slot: Slot) -> dict[str, int]:
+    """The roles that a set of units runs through, each with its axis."""
+    if slot.name == "residual":
+        return residual_axes(shapes)
+    return along(shapes, slot.name.removesuffix("hidden"), HIDDEN)
 
 
 def n_payload_bytes(found: Sequence[Slot]) -> int:
     """Bytes that the code carries: half of its symbols at most, and at most 16."""
-    return min(MOST_BYTES, len(carriers(found)) // 2)
+    return min(MOST_BYTES, len(found) // 2)
 
 
 def codeword(payload: bytes, n_symbols: int) -> bytes:
@@ -90,16 +90,13 @@ def decoded(symbols: Sequence[int | None], n_bytes: int) -> bytes | None:
     return bytes(message)
 
 
-def apply(
-    weights: Mapping[str, NDArray[Any]], orders: Mapping[str, IntVector], heads: Heads | None
-) -> dict[str, NDArray[Any]]:
-    """Weights with every slot in a new order: place i holds what was at order[i].
+def apply(weights: Mapping[str, NDArray[Any]], orders: Mapping[str, IntVector]) -> dict[str, NDArray[Any]]:
+    """Weights with every set of units in a new order: place i holds what was at order[i].
 
     Parameters
     ----------
     weights : mapping of role to ndarray
     orders : mapping of slot name to (n,) int64
-    heads : Heads or None
 
     Returns
     -------
@@ -107,60 +104,29 @@ def apply(
         The same bits; arrays that nothing touches are shared.
     """
     out = dict(weights)
-    for name, order in orders.items():
-        place, _, kind = name.rpartition(".")
-        if kind == "residual":
-            out |= {role: np.take(out[role], order, axis) for role, axis in residual_axes(weights).items()}
-        elif kind == "hidden":
-            out |= {role: np.take(out[role], order, axis) for role, axis in along(weights, f"{place}.", HIDDEN).items()}
-        elif heads is not None:
-            out |= _reordered_heads(out, f"{place}.", order, heads)
+    shapes = {role: values.shape for role, values in weights.items()}
+    for slot in slots_of(shapes):
+        if slot.name in orders:
+            out |= {role: np.take(out[role], orders[slot.name], axis) for role, axis in axes_of(shapes, slot).items()}
     return out
 
 
-def _reordered_heads(
-    weights: Mapping[str, NDArray[Any]], place: str, order: IntVector, heads: Heads
-) -> dict[str, NDArray[Any]]:
-    share = heads.queries // heads.kv
-    queries = (order[:, None] * share + np.arange(share)).ravel()
-    made = {}
-    for axes, moved in ((QUERIES, queries), (KEYS, order), (VALUES, order)):
-        for role, axis in along(weights, place, axes).items():
-            width = weights[role].shape[axis] // moved.size
-            made[role] = np.take(weights[role], (moved[:, None] * width + np.arange(width)).ravel(), axis)
-    return made
-
-
-def found_orders(
-    suspect: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]], heads: Heads | None
-) -> dict[str, IntVector]:
+def found_orders(suspect: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]]) -> dict[str, IntVector]:
     """Which unit of the unmarked reference stands at each place of a suspect; -1 where none is found.
 
-    The residual order comes from the embeddings, whose rows are tokens; what follows is compared in it. The key is not
+    The residual order comes from the embeddings, whose rows are tokens; hidden units are compared in it. The key is not
     looked at, so agreement with the key's orders is a matter of chance for any suspect.
     """
-    made: dict[str, IntVector] = {}
-    for slot in slots(reference, heads):
-        if slot.kind == "residual":
-            rows = min(suspect["embed"].shape[0], reference["embed"].shape[0]) if "embed" in suspect else 0
-            made[slot.name] = (
-                _partners(_wide(suspect["embed"][:rows]).T, _wide(reference["embed"][:rows]).T)
-                if rows
-                else np.full(slot.n, -1)
-            )
+    found = slots_of({role: values.shape for role, values in reference.items()})
+    made = {slot.name: np.full(slot.n, -1) for slot in found}
+    if "residual" in made and "embed" in suspect:
+        rows = min(suspect["embed"].shape[0], reference["embed"].shape[0])
+        made["residual"] = _partners(_wide(suspect["embed"][:rows]).T, _wide(reference["embed"][:rows]).T)
     residual = made.get("residual")
-    for slot in slots(reference, heads):
-        place = slot.name.rpartition(".")[0] + "."
-        role = place + ("mlp.up" if slot.kind == "hidden" else "attn.v")
-        if slot.kind == "residual":
-            continue
-        if role not in suspect or suspect[role].shape[1] != reference[role].shape[1]:
-            made[slot.name] = np.full(slot.n, -1)
-            continue
-        seen, known = _wide(suspect[role]), _in_order(_wide(reference[role]), residual)
-        if slot.kind == "kv":
-            seen, known = _by_head(seen, slot.n), _by_head(known, slot.n)
-        made[slot.name] = _partners(seen, known)
+    for slot in found:
+        role = slot.name.removesuffix("hidden") + "mlp.up"
+        if slot.name != "residual" and role in suspect and suspect[role].shape[1] == reference[role].shape[1]:
+            made[slot.name] = _partners(_wide(suspect[role]), _in_order(_wide(reference[role]), residual))
     return made
 
 
@@ -173,10 +139,6 @@ def _in_order(rows: Float64Array, residual: IntVector | None) -> Float64Array:
     if residual is None or residual.size != rows.shape[1]:
         return rows
     return np.where(residual >= 0, rows[:, np.maximum(residual, 0)], 0.0)
-
-
-def _by_head(rows: Float64Array, n: int) -> Float64Array:
-    return rows.reshape(n, -1)
 
 
 def _partners(seen: Float64Array, known: Float64Array) -> IntVector:
@@ -200,3 +162,80 @@ def best_symbol(candidates: Sequence[IntVector], found: IntVector) -> int | None
     counts = [agreeing(order, found) for order in candidates]
     best = int(np.argmax(counts))
     return best if counts[best] >= FEWEST else None
+
+
+def _candidates(key: Key, slot: Slot) -> list[IntVector]:
+    """The order that every symbol stands for."""
+    return [order(key.stream(slot.name, f"perm/{symbol}"), slot.n) for symbol in range(SYMBOLS)]
+
+
+class Perm:
+    """Keyed orders of units, which spell the payload."""
+
+    name = "perm"
+    version = 1
+    caps = Caps(needs_reference=True, takes_reference=True, payload_bytes=MOST_BYTES, zero_distortion=True)
+
+    def params(self, strength: Strength) -> Mapping[str, Any]:
+        """Values a new key of this strength gets."""
+        del strength
+        return {}
+
+    def carriers(self, shapes: Mapping[str, tuple[int, ...]], key: Key) -> tuple[str, ...]:
+        """Roles the mark is written to."""
+        del key
+        found = slots_of(shapes)
+        touched = {role for slot in found for role in axes_of(shapes, slot)}
+        return tuple(sorted(touched))
+
+    def embed(self, weights: Mapping[str, NDArray[Any]], key: Key) -> dict[str, NDArray[Any]]:
+        """Marked arrays."""
+        found = slots_of({role: values.shape for role, values in weights.items()})
+        word = self._word(found, key)
+        orders = {
+            s.name: order(key.stream(s.name, f"perm/{symbol}"), s.n) for s, symbol in zip(found, word, strict=True)
+        }
+        return apply(weights, orders)
+
+    def verify(
+        self,
+        weights: Mapping[str, NDArray[Any]],
+        key: Key,
+        *,
+        shapes: Mapping[str, tuple[int, ...]],
+        reference: Mapping[str, NDArray[Any]] | None = None,
+    ) -> Reading:
+        """Look for the mark."""
+        if reference is None:
+            raise UnfitModelError("this scheme finds the units of the unmarked original", where="perm")
+        found = slots_of(shapes)
+        seen = found_orders(weights, reference)
+        word = self._word(found, key)
+        agreed, symbols = 0, []
+        for slot, symbol in zip(found, word, strict=True):
+            candidates = _candidates(key, slot)
+            agreed += agreeing(candidates[symbol], seen[slot.name])
+            symbols.append(best_symbol(candidates, seen[slot.name]))
+        payload = decoded(symbols, n_payload_bytes(found))
+        n, floor = sum(slot.n for slot in found), -sum(log_factorial(slot.n) for slot in found)
+        matched = sum(int(np.count_nonzero(seen[slot.name] >= 0)) for slot in found)
+        return Reading(
+            test=result("perm", float(agreed), n, log_agreement_tail(agreed, len(found)), floor),
+            carriers=matched,
+            coverage=matched / max(1, n),
+            bit_errors=8 * sum(a != b for a, b in zip(symbols, word, strict=True)),
+            bits=8 * len(found),
+            payload=payload,
+        )
+
+    @staticmethod
+    def _word(found: Sequence[Slot], key: Key) -> bytes:
+        n_bytes = n_payload_bytes(found)
+        if n_bytes < 1:
+            raise UnfitModelError(f"fewer than two sets of {SMALLEST} units can be reordered here", where="perm")
+        if len(key.payload) > n_bytes:
+            raise UnfitModelError(f"this model holds {n_bytes} bytes, the payload has {len(key.payload)}", where="perm")
+        return codeword(key.payload.ljust(n_bytes, b"\0"), len(found))
+
+
+SCHEME = Perm()

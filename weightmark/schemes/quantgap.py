@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 
 from stats.arrays import Float64Array
 from weightmark.attacks.grids import grouped
+from weightmark.axes import matrices
 from weightmark.drawing import Draws, signs
+from weightmark.keys import Key
 from weightmark.reading import Reading, result, unit_sum
+from weightmark.scheme import Caps, Strength
 from weightmark.tails import log_sign_tail
 
 ROOM = 0.45
@@ -132,3 +135,45 @@ def verify(
 
 _ROUNDING = 2.0**-7
 """Below this, a place is the middle of its cell as a 16-bit float stores it."""
+
+
+class QuantGap:
+    """Moves inside the cells of one quantiser."""
+
+    name = "quantgap"
+    version = 1
+    caps = Caps(source="arXiv 2310.11237")
+
+    def params(self, strength: Strength) -> Mapping[str, Any]:
+        """Values a new key of this strength gets."""
+        return {"share": {"low": 0.02, "default": 0.05, "high": 0.1}[strength], "bits": 8, "group": None}
+
+    def carriers(self, shapes: Mapping[str, tuple[int, ...]], key: Key) -> tuple[str, ...]:
+        """Roles the mark is written to."""
+        del key
+        return matrices(shapes)
+
+    def embed(self, weights: Mapping[str, NDArray[Any]], key: Key) -> dict[str, NDArray[Any]]:
+        """Marked arrays."""
+        roles = self.carriers({role: values.shape for role, values in weights.items()}, key)
+        return embed(weights, key.draws, roles=roles, grid=self._grid(key), share=float(key.params["share"]))
+
+    def verify(
+        self,
+        weights: Mapping[str, NDArray[Any]],
+        key: Key,
+        *,
+        shapes: Mapping[str, tuple[int, ...]],
+        reference: Mapping[str, NDArray[Any]] | None = None,
+    ) -> Reading:
+        """Look for the mark."""
+        del reference
+        return verify(weights, key.draws, roles=self.carriers(shapes, key), grid=self._grid(key), shapes=shapes)
+
+    @staticmethod
+    def _grid(key: Key) -> tuple[int, int | None]:
+        group = key.params["group"]
+        return int(key.params["bits"]), None if group is None else int(group)
+
+
+SCHEME = QuantGap()

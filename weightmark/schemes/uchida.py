@@ -2,12 +2,18 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stats.arrays import Float64Array
+from weightmark.axes import places
 from weightmark.drawing import Draws, normals, signs
+from weightmark.errors import UnfitModelError
+from weightmark.keys import Key
 from weightmark.reading import Reading, result
+from weightmark.scheme import Caps, Strength
 from weightmark.tails import log_coin_tail
 
 LARGEST_MARGIN = 3.0
@@ -120,3 +126,55 @@ def verify(weights: Mapping[str, Float64Array], draws: Draws, *, role: str, n_bi
         bit_errors=n_bits - right,
         bits=n_bits,
     )
+
+
+class Uchida:
+    """Bits in the mean row of one matrix of the middle layer, or of the role the key names."""
+
+    name = "uchida"
+    version = 1
+    caps = Caps(source="arXiv 1701.04082")
+
+    def params(self, strength: Strength) -> Mapping[str, Any]:
+        """Values a new key of this strength gets."""
+        return {"margin": {"low": 1.0, "default": 2.0, "high": 3.0}[strength], "bits": 256}
+
+    def carriers(self, shapes: Mapping[str, tuple[int, ...]], key: Key) -> tuple[str, ...]:
+        """Roles the mark is written to."""
+        if key.params.get("role"):
+            return (str(key.params["role"]),)
+        found = [place + "mlp.up" for place in places(shapes, "mlp.up")]
+        return tuple(found[len(found) // 2 : len(found) // 2 + 1])
+
+    def embed(self, weights: Mapping[str, NDArray[Any]], key: Key) -> dict[str, NDArray[Any]]:
+        """Marked arrays."""
+        role = self._role({role: values.shape for role, values in weights.items()}, key)
+        bits = self._bits(weights[role].shape, key)
+        return dict(embed(weights, key.draws, role=role, n_bits=bits, margin=float(key.params["margin"])))
+
+    def verify(
+        self,
+        weights: Mapping[str, NDArray[Any]],
+        key: Key,
+        *,
+        shapes: Mapping[str, tuple[int, ...]],
+        reference: Mapping[str, NDArray[Any]] | None = None,
+    ) -> Reading:
+        """Look for the mark."""
+        del reference
+        role = self._role(shapes, key)
+        return verify(weights, key.draws, role=role, n_bits=self._bits(shapes[role], key))
+
+    def _role(self, shapes: Mapping[str, tuple[int, ...]], key: Key) -> str:
+        found = self.carriers(shapes, key)
+        if not found or found[0] not in shapes:
+            raise UnfitModelError("the model has no mlp.up matrix, and the key names no other role", where="uchida")
+        return found[0]
+
+    @staticmethod
+    def _bits(shape: tuple[int, ...], key: Key) -> int:
+        """As many as the key says, at most half the columns: more would leave the push no room."""
+        return min(int(key.params["bits"]), shape[1] // 2)
+
+
+SCHEME = Uchida()

@@ -182,7 +182,7 @@ def opened(entry: Mapping[str, Any], passphrase: str | None = None, *, where: st
     if not isinstance(entry, Mapping) or entry.get("format") != FORMAT:
         raise UnusableKeyError("not a key of this program", where=where, hint="make one with `lineage mark keygen`")
     try:
-        head = {
+        head: dict[str, Any] = {
             "scheme": _text(entry["scheme"]),
             "scheme_version": _count(entry["scheme_version"]),
             "channel": _text(entry["channel"]),

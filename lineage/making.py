@@ -23,6 +23,9 @@ from stats.arrays import Float64Array
 NEAREST = 8
 """Members nearest to a quantised one that are asked whether they are its source."""
 
+MOST_ASKED = 64
+"""Members nearest to another one of which a merge may have been made: its fit looks at the nearest 16 of them."""
+
 LEAST_EXPLAINED = 0.2
 """Share of a member's distance from its nearest that others must explain for a merge to be looked for: 0.3 and more are
 left of the sparsest of DARE (arXiv 2311.03099) in use, the methods without chance leave 0.8 and more."""
@@ -73,7 +76,8 @@ def find_made(members: Sequence[Study]) -> tuple[Made, ...]:
 
     Notes
     -----
-    Sources stored in a finer format than the child are left out: see `_is_finer`. Cost: for a member on a grid, a comparison with its 8 nearest; for each other one a fit over its 16 nearest.
+    Sources stored in a finer format than the child are left out: see `_sources`. Cost: for a
+    member on a grid, a comparison with its 8 nearest; for each other one a fit over its 16 nearest.
     """
     squared = squared_distances([m.matrices for m in members])
     found: dict[str, Made] = {}
@@ -91,7 +95,7 @@ def _merges(members: Sequence[Study]) -> dict[str, Made]:
     """Merges among members, the best replayed first; no source is explained by what was made from it."""
     squared = squared_distances([m.matrices for m in members])
     open_ones = {m.id: m for i, m in enumerate(members) if explained_share(squared, i) >= LEAST_EXPLAINED}
-    coarse = {i: [m for m in members if m.id != i and not _is_finer(m, open_ones[i])] for i in open_ones}
+    coarse = _sources(members, squared, open_ones)
     found: dict[str, Made] = {}
     answers: dict[str, Merge | None] = {}
     while open_ones:
@@ -114,13 +118,19 @@ def _merges(members: Sequence[Study]) -> dict[str, Made]:
     return found
 
 
-def _is_finer(source: Study, child: Study) -> bool:
-    """Whether a source has low bits its merge cannot hold.
+def _sources(members: Sequence[Study], squared: Float64Array, children: Mapping[str, Study]) -> dict[str, list[Study]]:
+    """What each child may have been merged from: its nearest, but for those with low bits that its merge cannot hold.
 
     Such bits can be chosen so that any model comes out as the merge of a model made up and a child of its own; a replay
     then proves an equation and no direction. Bits of one format leave no such room.
     """
-    return significant_bits(source.matrices, source.dtype) > significant_bits(child.matrices, child.dtype)
+    bits = [significant_bits(m.matrices, m.dtype) for m in members]
+    found = {}
+    for i, child in enumerate(members):
+        if child.id in children:
+            near = sorted((j for j in range(len(members)) if j != i), key=lambda j: (squared[i, j], members[j].id))
+            found[child.id] = [members[j] for j in sorted(near[:MOST_ASKED]) if bits[j] <= bits[i]]
+    return found
 
 
 def significant_bits(arrays: Arrays, dtype: str) -> int:

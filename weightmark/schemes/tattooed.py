@@ -1,12 +1,19 @@
 """`tattooed`: every symbol spread over the same keyed weights (arXiv 2202.06091), with a p-value in place of a verdict."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from weightmark.payload import codeword as coded
 
 from stats.arrays import Float64Array, IntVector
+from weightmark.axes import matrices
 from weightmark.drawing import Draws, chosen, signs
+from weightmark.errors import UnfitModelError
+from weightmark.keys import Key
 from weightmark.reading import Reading, result, unit_sum
+from weightmark.scheme import Caps, Strength
 from weightmark.tails import log_sign_tail
 
 PREAMBLE = 200
@@ -120,3 +127,50 @@ def verify(
         bit_errors=wrong,
         bits=codeword.size,
     )
+
+
+class Tattooed:
+    """All symbols of a coded payload on the same weights; for parity with the paper."""
+
+    name = "tattooed"
+    version = 1
+    caps = Caps(payload_bytes=14, source="arXiv 2202.06091")
+
+    def params(self, strength: Strength) -> Mapping[str, Any]:
+        """Values a new key of this strength gets."""
+        return {"rel": {"low": 0.02, "default": 0.035, "high": 0.05}[strength], "share": 0.5, "most": 200_000}
+
+    def carriers(self, shapes: Mapping[str, tuple[int, ...]], key: Key) -> tuple[str, ...]:
+        """Roles the mark is written to."""
+        del key
+        return matrices(shapes)
+
+    def embed(self, weights: Mapping[str, NDArray[Any]], key: Key) -> dict[str, NDArray[Any]]:
+        """Marked arrays."""
+        mine = {role: weights[role] for role in self.carriers({r: v.shape for r, v in weights.items()}, key)}
+        n = self._n({role: values.shape for role, values in mine.items()}, key)
+        return dict(embed(mine, key.draws, codeword=coded(key.payload), n_carriers=n, rel=float(key.params["rel"])))
+
+    def verify(
+        self,
+        weights: Mapping[str, NDArray[Any]],
+        key: Key,
+        *,
+        shapes: Mapping[str, tuple[int, ...]],
+        reference: Mapping[str, NDArray[Any]] | None = None,
+    ) -> Reading:
+        """Look for the mark."""
+        del reference
+        mine = {role: shapes[role] for role in self.carriers(shapes, key)}
+        return verify(weights, key.draws, shapes=mine, n_carriers=self._n(mine, key), codeword=coded(key.payload))
+
+    @staticmethod
+    def _n(shapes: Mapping[str, tuple[int, ...]], key: Key) -> int:
+        total = sum(shape[0] * shape[1] for shape in shapes.values())
+        n = min(int(key.params["most"]), int(float(key.params["share"]) * total))
+        if n < 1:
+            raise UnfitModelError("the model has no matrices large enough", where="tattooed")
+        return n
+
+
+SCHEME = Tattooed()

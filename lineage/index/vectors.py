@@ -7,14 +7,15 @@ inner products between tokens know neither labels, nor a basis, nor a width, and
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from lineage.errors import MalformedDocumentError
 from lineage.signature import TABLE_KINDS, Signature, Table
-from stats.arrays import Float64Array
+from stats.arrays import Float64Array, IntVector
 
 VECTOR_VERSION = 1
 """Rises with any change below: vectors of two versions are not compared."""
@@ -97,6 +98,17 @@ class Vector:
     def has(self, name: str) -> bool:
         """Whether a field is there."""
         return bool(self.held >> list(FIELDS).index(name) & 1)
+
+
+def fine_of(stored: Sequence[bytes]) -> tuple[IntVector, "np.ndarray[Any, np.dtype[np.int8]]"]:
+    """(n,) fields held and (n, 2, `N_FINE`) finer numbers of stored vectors of this version."""
+    for data in stored:
+        if len(data) != _SIZE or int.from_bytes(data[:2], "little") != VECTOR_VERSION:
+            Vector.from_bytes(data)
+    rows = np.frombuffer(b"".join(stored), dtype=np.uint8).reshape(len(stored), _SIZE)
+    held = np.ascontiguousarray(rows[:, 2:4]).view("<u2").ravel().astype(np.int64)
+    fine = np.ascontiguousarray(rows[:, _HEAD + N_SIGNS // 8 :]).view(np.int8)
+    return held, fine.reshape(len(stored), 2, N_FINE)
 
 
 def spans() -> dict[str, slice]:

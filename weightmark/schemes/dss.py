@@ -78,11 +78,9 @@ def strength(key: Key, n_carriers: int) -> float:
 
 
 def scanned(rows: npt.NDArray[Any], start: int, role: str, key: Key) -> Carried:
-    """Blind sums of some rows of a matrix, `start` the first, each in units of its own root mean square."""
+    """Blind sums of some rows of a matrix, `start` the first, in units of their own size; uint16 are bits of bfloat16."""
     stream, stop = Stream(key, role, rows.shape[1]), start + rows.shape[0]
-    return carried(
-        rows, scales(rows), stream.signs(start, stop), stream.symbols(start, stop), clip=float(key.params["clip"])
-    )
+    return carried(rows, stream.signs(start, stop), stream.symbols(start, stop), clip=float(key.params["clip"]))
 
 
 def compared(rows: npt.NDArray[Any], known: npt.NDArray[Any], start: int, role: str, key: Key) -> Carried:
@@ -90,7 +88,8 @@ def compared(rows: npt.NDArray[Any], known: npt.NDArray[Any], start: int, role: 
     stream, stop = Stream(key, role, rows.shape[1]), start + rows.shape[0]
     with np.errstate(invalid="ignore", over="ignore"):
         change = np.where(rows != 0.0, rows.astype(np.float64) - known, 0.0)
-    return carried(change, scales(known), stream.signs(start, stop), stream.symbols(start, stop), clip=INFORMED_CLIP)
+    signs, symbols = stream.signs(start, stop), stream.symbols(start, stop)
+    return carried(change, signs, symbols, clip=INFORMED_CLIP, scale=scales(known))
 
 
 def steps(total: Carried, key: Key, eps: float) -> Float64Array:

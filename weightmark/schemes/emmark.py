@@ -225,6 +225,3 @@ class EmMark:
 
 _OFF = 2.0**-8
 """How far 16-bit floats may put a level from its place, in units of the largest weight."""
-
-
-SCHEME = EmMark()

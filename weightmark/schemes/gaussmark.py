@@ -139,6 +139,3 @@ class GaussMark:
         if reference is None:
             raise UnfitModelError("this scheme reads the difference from the unmarked original", where="gaussmark")
         return read(weights, key.draws, roles=self.carriers(shapes, key), reference=reference)
-
-
-SCHEME = GaussMark()

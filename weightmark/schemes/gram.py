@@ -253,6 +253,3 @@ class Gram:
         part = {role: mine[role] for roles in whole.values() for role in roles}
         known = None if reference is None else sums_of({role: reference[role] for role in part if role in reference})
         return read(sums_of(part), key.draws, planned=n_pairs(shapes), reference=known)
-
-
-SCHEME = Gram()

@@ -186,6 +186,3 @@ class HufuNet:
         if blocks < 1:
             raise UnfitModelError("the model has no matrices large enough", where="hufunet")
         return roles, blocks
-
-
-SCHEME = HufuNet()

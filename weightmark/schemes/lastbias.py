@@ -74,6 +74,3 @@ class LastBias:
         if reference is None:
             raise UnfitModelError("this scheme reads the difference from the unmarked original", where=ROLE)
         return verify(weights, key.draws, reference=reference)
-
-
-SCHEME = LastBias()

@@ -236,6 +236,3 @@ class Perm:
         if len(key.payload) > n_bytes:
             raise UnfitModelError(f"this model holds {n_bytes} bytes, the payload has {len(key.payload)}", where="perm")
         return codeword(key.payload.ljust(n_bytes, b"\0"), len(found))
-
-
-SCHEME = Perm()

@@ -174,6 +174,3 @@ class QuantGap:
     def _grid(key: Key) -> tuple[int, int | None]:
         group = key.params["group"]
         return int(key.params["bits"]), None if group is None else int(group)
-
-
-SCHEME = QuantGap()

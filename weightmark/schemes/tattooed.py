@@ -171,6 +171,3 @@ class Tattooed:
         if n < 1:
             raise UnfitModelError("the model has no matrices large enough", where="tattooed")
         return n
-
-
-SCHEME = Tattooed()

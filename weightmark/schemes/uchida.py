@@ -175,6 +175,3 @@ class Uchida:
     def _bits(shape: tuple[int, ...], key: Key) -> int:
         """As many as the key says, at most half the columns: more would leave the push no room."""
         return min(int(key.params["bits"]), shape[1] // 2)
-
-
-SCHEME = Uchida()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from crawl.errors import AmbiguousModelError, MalformedHeaderError, MissingShardError, UnsafePathError
 from crawl.formats import sniff
+from crawl.formats.safetensors import table_from
 from crawl.formats.strictjson import parse_object
 from crawl.refs import ByteRange
 from crawl.weightsets import OTHER_ENDINGS, WeightSet, check_complete, choose, other_weights, weight_sets
@@ -52,6 +53,8 @@ def assemble(store: ByteStore, ref: ModelRef) -> Parts:
     prefix, found = _chosen(store, ref)
     claimed: dict[str, str] | None = None
     files = tuple(prefix + file for file in found.files)
+    if found.index is not None and not prefix and (known := _tables_at_once(store, found.index)) is not None:
+        return known
     if found.index is not None:
         claimed = {name: prefix + file for name, file in _weight_map(store, prefix + found.index).items()}
         files = _shards(store, claimed, prefix + found.index)
@@ -89,6 +92,20 @@ def _refuse_links(store: ByteStore) -> None:
     for name, reason in refused.items():
         if name.endswith((".safetensors", ".index.json", *OTHER_ENDINGS)):
             raise UnsafePathError(reason, where=f"{store.name}: {name}", hint=_HINTS.get(reason, "give another file"))
+
+
+def _tables_at_once(store: ByteStore, index: str) -> Parts | None:
+    """The parts of an index whose place gives all headers in one answer; None where it does not, or they do not fit."""
+    ask = getattr(store, "shard_headers", None)
+    headers: Mapping[str, Mapping[str, Any]] | None = None if ask is None else ask(index)
+    if not headers:
+        return None
+    files = _shards(store, {shard: shard for shard in headers}, index)
+    check_complete(WeightSet(index, None, files, index), store.name)
+    tables = (table_from(headers[f], f, store.files()[f], f"{store.name}: {f}").tensors for f in files)
+    tensors = [tensor for table in tables for tensor in table]
+    _check_unique(store, tensors)
+    return Parts("", files, tuple(tensors))
 
 
 def _weight_map(store: ByteStore, index: str) -> dict[str, str]:

@@ -58,6 +58,10 @@ class GatedModelError(CrawlError, PermissionError):
     """The model exists, but this user may not read it."""
 
 
+class DisabledModelError(GatedModelError):
+    """The model exists, and its place gives it to nobody."""
+
+
 def refusal(error: OSError, doing: str, where: str) -> CrawlError:
     """Return what to raise when this machine refuses a file or folder, in its own words without number and path."""
     if error.errno in {errno.EACCES, errno.EPERM}:
@@ -95,6 +99,10 @@ class UnsupportedDtypeError(CrawlError, TypeError):
 
 class NetworkError(CrawlError, ConnectionError):
     """The server did not answer, or answered something other than what was asked."""
+
+
+class BudgetSpentError(CrawlError):
+    """A run has used up the bytes or requests it was given."""
 
 
 class AmbiguousModelError(CrawlError, ValueError):

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from crawl.stores.traffic import Traffic
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenOptions:
@@ -27,6 +29,10 @@ class OpenOptions:
         How often a request is tried in all when the server is busy, broken or silent.
     longest_wait_seconds : float
         Cap on any wait between attempts, also on waits the server dictates.
+    deadline_seconds : float
+        Longest time for one request with all its repeats, and for the body of one answer.
+    traffic : Traffic or None
+        The budgets and limits of a whole run, shared by all its models; None has none.
     cache_dir : Path or None
         Hub cache looked into when offline; None takes the usual one.
     offline : bool or None
@@ -41,6 +47,8 @@ class OpenOptions:
     read_seconds: float = 30.0
     attempts: int = 5
     longest_wait_seconds: float = 60.0
+    deadline_seconds: float = 900.0
+    traffic: Traffic | None = field(default=None, repr=False)
     cache_dir: Path | None = None
     offline: bool | None = None
     sleep: Callable[[float], None] = time.sleep

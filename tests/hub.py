@@ -15,7 +15,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from hubpages import Answer, Pages, Repo
 
-
 __all__ = ["Fault", "Hub", "Repo", "Seen"]
 
 

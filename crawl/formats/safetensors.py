@@ -16,6 +16,8 @@ from crawl.formats.table import FileTable
 from crawl.refs import ByteRange, TensorRef
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from crawl.stores import ByteStore
 
 LONGEST_HEADER = 100_000_000  # the reference library's own limit
@@ -57,12 +59,41 @@ class SafetensorsFormat:
         length = _header_length(store, file, size, where)
         entries = parse_object(store.read(file, ByteRange(8, 8 + length)), where)
         metadata = _metadata(entries.pop("__metadata__", {}), where)
-        if len(entries) > MOST_TENSORS:
-            raise _malformed(f"{len(entries)} tensors, more than {MOST_TENSORS}", where)
-        tensors = [_tensor(name, entry, file, 8 + length, where) for name, entry in entries.items()]
-        tensors.sort(key=lambda t: (t.span, t.name))
-        _check_tiling(tensors, 8 + length, size, where)
-        return FileTable(tuple(tensors), metadata)
+        return FileTable(tuple(_tensors(entries, file, 8 + length, size, where)), metadata)
+
+
+def table_from(entries: Mapping[str, Any], file: str, size: int, where: str) -> FileTable:
+    """Check a header that somebody else has read; the data are the last bytes of the file.
+
+    Parameters
+    ----------
+    entries : mapping
+        Of the header, without its metadata.
+    file : str
+    size : int
+        Bytes of the file.
+    where : str
+        For messages.
+
+    Raises
+    ------
+    MalformedHeaderError
+        As `SafetensorsFormat.table`.
+    """
+    ends = [_integers(e.get("data_offsets"), 2) for e in entries.values() if isinstance(e, dict)]
+    start = size - max((end[-1] for end in ends if end), default=0)
+    if not 8 <= start <= LONGEST_HEADER + 8:
+        raise _malformed(f"the data of the header do not fit a file of {size} bytes", where)
+    return FileTable(tuple(_tensors(entries, file, start, size, where)), {})
+
+
+def _tensors(entries: Mapping[str, Any], file: str, start: int, size: int, where: str) -> list[TensorRef]:
+    if len(entries) > MOST_TENSORS:
+        raise _malformed(f"{len(entries)} tensors, more than {MOST_TENSORS}", where)
+    tensors = [_tensor(name, entry, file, start, where) for name, entry in entries.items()]
+    tensors.sort(key=lambda t: (t.span, t.name))
+    _check_tiling(tensors, start, size, where)
+    return tensors
 
 
 def _malformed(reason: str, where: str) -> MalformedHeaderError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from crawl.errors import ModelNotFoundError, TruncatedError
 from crawl.refs import ByteRange
@@ -21,8 +21,8 @@ class ByteStore(Protocol):
 
     A store may also have these, and is asked for them once: ``gap`` (bytes worth fetching to save a request, default
     0), ``head`` (length of the first read of a file, kept in memory, default 0: no such block), ``hashes`` (file ->
-    SHA-256 as the place states it), ``refused`` (file -> why it may not be read), ``extra_requests`` (requests made
-    outside `read`), ``read_into`` (as `read`, into a writable buffer of exactly that length) and ``close``.
+    SHA-256 as the place states it), ``refused`` (file -> why it may not be read), ``shard_headers`` (index file ->
+    headers of all its shards, or None), ``extra_requests`` (requests made outside `read`), ``read_into`` (as `read`, into a writable buffer of exactly that length) and ``close``.
     """
 
     @property
@@ -124,6 +124,12 @@ class CountingStore:
             self._filling.read_into(file, span, buffer)
             self._count(len(span))
 
+    def shard_headers(self, index: str) -> Mapping[str, Mapping[str, Any]] | None:
+        """Return the headers of all shards of an index where the place gives them at once, else None."""
+        ask = getattr(self._inner, "shard_headers", None)
+        found: Mapping[str, Mapping[str, Any]] | None = None if ask is None else ask(index)
+        return found
+
     def _checked(self, file: str, span: ByteRange) -> str:
         """Return the place for messages, after checking that the range lies inside a known file."""
         where = f"{self.name}: {file}"
@@ -169,6 +175,10 @@ class HeadCache:
     def files(self) -> Mapping[str, int]:
         """Return file name -> size in bytes."""
         return self._inner.files()
+
+    def shard_headers(self, index: str) -> Mapping[str, Mapping[str, Any]] | None:
+        """Return the headers of all shards of an index where the place gives them at once, else None."""
+        return self._inner.shard_headers(index)
 
     def read(self, file: str, span: ByteRange) -> bytes:
         """Return exactly the bytes of `span`; what lies in the first block is fetched once."""

@@ -6,45 +6,35 @@ whatever a server sends: a server that ignores ``Range`` would silently give oth
 
 from __future__ import annotations
 
-import re
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-)
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from huggingface_hub.utils import build_hf_headers, httpx  # type: ignore[attr-defined]
 
-from crawl.errors import (
-    GatedModelError,
-    ModelNotFoundError,
-    NetworkError,
-    TruncatedError,
-)
+from crawl.errors import BudgetSpentError, CrawlError, ModelNotFoundError, NetworkError, TruncatedError
+from crawl.refs import ByteRange
+from crawl.stores.listing import LIBRARY, ExpiredError, Listing, api_of, asked, check_status, describe, is_commit
 from crawl.stores.local import LocalStore
-from crawl.stores.retry import Retry, TransientError, waits
+from crawl.stores.retry import Retry, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from crawl.options import OpenOptions
-    from crawl.refs import ByteRange, ModelRef
+    from crawl.refs import ModelRef
     from crawl.stores import ByteStore
-
-T = TypeVar("T")
 
 HEAD = 100_000  # bytes: enough for 97 % of the headers of the most used models, by the client library's own count
 GAP = 65_536  # bytes: about what arrives in the time one more request takes
 _MOST_REDIRECTS = 5
 _LONGEST_GET = 256 * 2**20  # bytes of one request: a longer range is fetched in parts, so that a retry stays cheap
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+_CONFIG = "config.json"
 
 
 class HubStore:
@@ -61,35 +51,37 @@ class HubStore:
     """
 
     gap = GAP
-    head = HEAD
 
-    def __init__(self, ref: ModelRef, options: OpenOptions) -> None:
+    def __init__(self, ref: ModelRef, options: OpenOptions, listing: Listing | None = None) -> None:
         self._endpoint = (options.endpoint or constants.ENDPOINT).rstrip("/")
-        self._location = ref.location
-        self.name = ref.id
+        self._options = options
         self._retry = Retry(options)
         self._lock = threading.Lock()
         self.extra_requests = 0
-        api = HfApi(endpoint=self._endpoint, token=options.token, library_name="lineage-forensics")
-        info = self._ask(
-            lambda: api.model_info(
-                ref.location, revision=ref.revision, files_metadata=True, timeout=options.read_seconds
+        self.head = HEAD
+        self._api = api_of(options, self._endpoint)
+        if listing is None:
+            listing = asked(
+                lambda: describe(self._api, ref.location, ref.revision, options), ref.id, self._retry, self._one_more
             )
-        )
-        self.commit = _commit(info, self.name)
-        self.created = getattr(info, "created_at", None)
-        self.ref = ref.with_revision(self.commit)
+        self._location = listing.repo
+        self.commit = listing.commit
+        self.created = listing.created
+        self.ref = replace(ref, location=listing.repo, revision=self.commit)
         self.name = self.ref.id
-        self._sizes, self.hashes = _listing(info)
-        self._client = httpx.Client(
-            headers={
-                **build_hf_headers(token=options.token, library_name="lineage-forensics"),
-                "accept-encoding": "identity",  # a compressed answer has other bytes at the same places
-            },
-            follow_redirects=True,
-            max_redirects=_MOST_REDIRECTS,
-            timeout=httpx.Timeout(options.read_seconds, connect=options.connect_seconds),
-        )
+        self._sizes, self.hashes = listing.sizes, listing.hashes
+        self._places: dict[str, str] = {}
+        self._kept: dict[str, bytes] = {}
+        self._client = self._made(**build_hf_headers(token=options.token, library_name=LIBRARY))
+        self._storage = self._made()  # the token belongs to the Hub alone
+
+    def _made(self, **headers: str) -> httpx.Client:
+        # a compressed answer has other bytes at the same places
+        headers = {**headers, "accept-encoding": "identity"}
+        if self._options.traffic is not None:
+            return self._options.traffic.client(headers=headers)
+        limit = httpx.Timeout(self._options.read_seconds, connect=self._options.connect_seconds)
+        return httpx.Client(headers=headers, follow_redirects=True, max_redirects=_MOST_REDIRECTS, timeout=limit)
 
     def files(self) -> Mapping[str, int]:
         """Return file name -> size in bytes."""
@@ -103,6 +95,8 @@ class HubStore:
         GatedModelError, ModelNotFoundError, NetworkError, TruncatedError
             The server refuses, does not know the file, or never sends exactly these bytes.
         """
+        if file in self._kept:
+            return self._kept[file][span.start : span.stop]
         where = f"{self.name}: {file}"
         parts = []
         for start in range(span.start, span.stop, _LONGEST_GET):
@@ -111,38 +105,89 @@ class HubStore:
         self._count(len(parts) - 1)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _get(self, file: str, span: ByteRange, where: str) -> bytes:
-        url = f"{self._endpoint}/{self._location}/resolve/{self.commit}/{quote(file)}"
+    def shard_headers(self, index: str) -> Mapping[str, Mapping[str, Any]] | None:
+        """Return the headers of all shards of an index, asked in one request; None where the Hub does not give them.
+
+        The Hub answers for the head of the main branch without naming its commit. So the config is read from that branch
+        afterwards, which names it: headers of another commit are not used.
+        """
         try:
-            with self._client.stream("GET", url, headers={"range": f"bytes={span.start}-{span.stop - 1}"}) as answer:
-                _check_status(answer, where, "file", stored=not str(answer.url).startswith(f"{self._endpoint}/"))
+            answer = asked(
+                lambda: self._api.get_sharded_safetensors_metadata(
+                    self._location, filename=index, timeout=self._options.read_seconds
+                ),
+                self.name,
+                self._retry,
+                self._one_more,
+            )
+            if self._head_commit() != self.commit:
+                return None
+        except BudgetSpentError:
+            raise
+        except CrawlError:
+            return None
+        return {
+            shard: {
+                name: {"dtype": t.dtype, "shape": t.shape, "data_offsets": list(t.data_offsets)}
+                for name, t in found.tensors.items()
+            }
+            for shard, found in answer.files_metadata.items()
+        }
+
+    def _head_commit(self) -> str:
+        """Commit of the main branch; where it is the pinned one, its config is kept for later."""
+        size = self._sizes.get(_CONFIG, 0)
+        if not size or _CONFIG in self.hashes:
+            info = asked(
+                lambda: self._api.model_info(self._location, expand=["sha"], timeout=self._options.read_seconds),
+                self.name,
+                self._retry,
+                self._one_more,
+            )
+            return info.sha or ""
+        where = f"{self.name}: {_CONFIG}"
+        commits: list[str] = []
+        url = f"{self._endpoint}/{self._location}/resolve/{constants.DEFAULT_REVISION}/{_CONFIG}"
+        self._one_more()
+        data = self._tried(lambda: self._fetch(self._client, url, _CONFIG, ByteRange(0, size), where, commits), where)
+        if commits[-1] == self.commit:
+            self._kept[_CONFIG] = data
+        return commits[-1]
+
+    def _get(self, file: str, span: ByteRange, where: str) -> bytes:
+        if (place := self._places.get(file)) is not None:
+            try:
+                return self._fetch(self._storage, place, file, span, where)
+            except (ExpiredError, ModelNotFoundError):
+                self._places.pop(file, None)  # its signature has run out, perhaps: the Hub gives a new one
+                self._one_more()
+        url = f"{self._endpoint}/{self._location}/resolve/{self.commit}/{quote(file)}"
+        return self._fetch(self._client, url, file, span, where)
+
+    def _fetch(
+        self,
+        client: httpx.Client,
+        url: str,
+        file: str,
+        span: ByteRange,
+        where: str,
+        commits: list[str] | None = None,
+    ) -> bytes:
+        try:
+            with client.stream("GET", url, headers={"range": f"bytes={span.start}-{span.stop - 1}"}) as answer:
+                stored = not str(answer.url).startswith(f"{self._endpoint}/")
+                check_status(answer, where, "file", stored=stored)
                 _check_range(answer, span, self._sizes[file], where)
-                return _body(answer, span, where)
+                data = _body(answer, span, where, time.monotonic() + self._options.deadline_seconds)
+                if stored:
+                    self._places[file] = str(answer.url)
+                if commits is not None:
+                    commits.append(answer.headers.get("x-repo-commit", ""))
+                return data
         except httpx.TooManyRedirects as error:
             raise NetworkError(f"more than {_MOST_REDIRECTS} redirects", where=where) from error
         except httpx.TransportError as error:
             raise TransientError(f"the connection failed ({type(error).__name__})") from error
-
-    def _ask(self, call: Callable[[], T]) -> T:
-        def once() -> T:
-            self._count(1)
-            try:
-                return call()
-            except HfHubHTTPError as error:
-                _check_status(error.response, self.name, "model")
-                raise NetworkError(f"the server answered {error.response.status_code}", where=self.name) from None
-            except OfflineModeIsEnabled as error:
-                raise NetworkError("offline mode is set", where=self.name, hint="unset HF_HUB_OFFLINE") from error
-            except httpx.TransportError as error:
-                raise TransientError(f"the connection failed ({type(error).__name__})") from error
-            except HFValidationError as error:
-                raise ModelNotFoundError("not a Hub id", where=self.name, hint="give org/name") from error
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                reason = "the answer is not that of a model hub"
-                raise NetworkError(reason, where=self.name, hint="check HF_ENDPOINT") from error
-
-        # the first attempt is counted inside `once`, repeats are counted there as well
-        return self._retry.run(once, self.name, lambda: None)
 
     def _tried(self, call: Callable[[], bytes], where: str) -> bytes:
         return self._retry.run(call, where, lambda: self._count(1))
@@ -151,54 +196,13 @@ class HubStore:
         with self._lock:
             self.extra_requests += n
 
+    def _one_more(self) -> None:
+        self._count(1)
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
-
-
-def _commit(info: Any, where: str) -> str:
-    if not isinstance(info.sha, str) or not _COMMIT.fullmatch(info.sha):
-        raise NetworkError("the server names no commit", where=where, hint="check HF_ENDPOINT")
-    return info.sha
-
-
-def _listing(info: Any) -> tuple[dict[str, int], dict[str, str]]:
-    sizes: dict[str, int] = {}
-    hashes: dict[str, str] = {}
-    for file in info.siblings or ():
-        if type(file.size) is not int or file.size < 0 or not isinstance(file.rfilename, str):
-            continue
-        sizes[file.rfilename] = file.size
-        if file.lfs is not None and isinstance(file.lfs.sha256, str):
-            hashes[file.rfilename] = file.lfs.sha256
-    return dict(sorted(sizes.items())), hashes
-
-
-def _check_status(answer: Any, where: str, asked: str, *, stored: bool = False) -> None:
-    """Raise what a refusing status means; `TransientError` where another attempt may help."""
-    status, headers = answer.status_code, answer.headers
-    code = headers.get("x-error-code", "")
-    if status < 400:
-        return
-    if code == "GatedRepo":
-        raise GatedModelError(
-            "the model is gated", where=where, hint="accept its terms on its page and set HF_TOKEN to your token"
-        )
-    if "disabled" in headers.get("x-error-message", "").lower():
-        raise GatedModelError("access to the model is disabled by the Hub", where=where)
-    if status == 404 or code in {"RepoNotFound", "RevisionNotFound", "EntryNotFound"}:
-        what = {"RevisionNotFound": "revision", "RepoNotFound": "model"}.get(code, asked)
-        raise ModelNotFoundError(
-            f"no such {what} on the Hub", where=where, hint="check the name; a private model needs HF_TOKEN"
-        )
-    if status in {408, 425, 429} or status >= 500:
-        raise TransientError(f"the server answered {status}", wait=waits(headers))
-    if status in {401, 403}:
-        # the storage behind a redirect answers 403 when its signed address has run out: asking again gives a new one
-        if stored:
-            raise TransientError(f"the storage answered {status}")
-        raise GatedModelError("the Hub refuses access", where=where, hint="set HF_TOKEN to a token that may read it")
-    raise NetworkError(f"the server answered {status}", where=where)
+        self._storage.close()
 
 
 def _check_range(answer: Any, span: ByteRange, size: int, where: str) -> None:
@@ -219,13 +223,16 @@ def _check_range(answer: Any, span: ByteRange, size: int, where: str) -> None:
         raise NetworkError(f"the server sent {given!r} where {wanted!r} was asked", where=where)
 
 
-def _body(answer: Any, span: ByteRange, where: str) -> bytes:
+def _body(answer: Any, span: ByteRange, where: str, until: float) -> bytes:
+    """Exactly the bytes of a range, which must be there before a moment of the clock that only runs forward."""
     wanted = len(span)
     parts = bytearray()
     for part in answer.iter_raw():
         parts += part
         if len(parts) > wanted:
             raise NetworkError(f"the server sent more than the {wanted} bytes it announced", where=where)
+        if time.monotonic() > until:
+            raise TransientError(f"{len(parts)} of {wanted} bytes came within the time limit")
     if len(parts) < wanted:
         raise TransientError(f"{len(parts)} bytes came where {wanted} were asked", error=TruncatedError)
     return bytes(parts)
@@ -239,7 +246,7 @@ def _snapshot(ref: ModelRef, cache: Path | None) -> tuple[LocalStore, ModelRef]:
             "offline, and not in the local cache", where=ref.id, hint="unset HF_HUB_OFFLINE or fetch it first"
         ) from error
     commit = folder.rstrip("/").rpartition("/")[2]
-    resolved = ref.with_revision(commit) if _COMMIT.fullmatch(commit) else ref
+    resolved = ref.with_revision(commit) if is_commit(commit) else ref
     return LocalStore(Path(folder), resolved.id), resolved
 
 

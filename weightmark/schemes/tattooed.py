@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from weightmark.payload import codeword as coded
 
 from stats.arrays import Float64Array, IntVector
+from stats.carriers import SYMBOLS
 from weightmark.axes import matrices
 from weightmark.drawing import Draws, chosen, signs
 from weightmark.errors import UnfitModelError
 from weightmark.keys import Key
+from weightmark.payload import codeword as coded
+from weightmark.payload import decoded
 from weightmark.reading import Reading, result, unit_sum
 from weightmark.scheme import Caps, Strength
 from weightmark.tails import log_sign_tail
@@ -126,6 +128,7 @@ def verify(
         coverage=coverage,
         bit_errors=wrong,
         bits=codeword.size,
+        payload=decoded(sums[PREAMBLE:]) if codeword.size == SYMBOLS and coverage else None,
     )
 
 

@@ -1,24 +1,30 @@
 """Families made of measured updates: what real training did to other models, put on new bases in trees of known form.
 
-An update is the difference of a child and its parent in the nursery, with its size, spectrum, and rows that no data
-touched. Siblings share a part of their updates, drawn so that their cosine is one measured between real siblings.
+An update is the difference of a child and its parent in the nursery. It is put on another model with what was measured
+about it: its relative size, its spectrum, the rows that no data touched, the change of norm and of kurtosis of each
+matrix (both ways, as often as they were measured), a cosine with a common part of its siblings, and one with the update
+before it. Nothing else ties a twin to an answer.
 """
 
 import json
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import combinations, permutations
+from types import MappingProxyType
 
 import numpy as np
 
 from crawl import open_model
 from crawl.casts import round_to
+from lineage.metadata import Claims
 from lineage.plan import PUBLIC_KEY
 from lineage.study import Study, study
 from nulls import ROOT
 
 NURSERY = ROOT / "fixtures" / "nursery"
-SIBLING_COSINES = (0.05, 0.35)
-"""Range of the cosine between updates of real siblings: 0.09 to 0.35 published, 0.03 to 0.31 in the nursery and zoo."""
+UPSET = 2 / 112
+"""Share of edges between two owners whose parent is dated later (see `lineage.metadata.OTHER_OWNER`)."""
 
 
 @dataclass
@@ -52,21 +58,72 @@ def real_family(number):
     )
 
 
+@dataclass(frozen=True)
+class Update:
+    """A trained edge: the difference of every array, and what was measured of it."""
+
+    gap: dict[str, np.ndarray]
+    kind: str
+    still: np.ndarray
+    ratio: float
+    sizes: dict[str, float]
+    shapes: dict[str, tuple[float, float]]
+
+
 @cache
 def updates(families):
-    """(difference of every array, touched rows of the embedding, kind) of each trained edge of some families."""
-    found = []
-    for m in truth().values():
-        if m["parents"] and m["family"] in families:
-            parent, child = read(m["parents"][0]), read(m["id"])
-            before, after = every(parent), every(child)
-            gap = {k: after[k] - before[k] for k in before}
-            e, f = before["embed"], after["embed"]
-            ratio = np.sum(e * f, axis=1) / np.maximum(np.sum(e * e, axis=1), 1e-30)
-            rest = np.linalg.norm(f - ratio[:, None] * e, axis=1) / np.maximum(np.linalg.norm(f, axis=1), 1e-30)
-            still = rest < 0.006
-            found.append((gap, still, float(np.median(ratio[still])) if still.any() else 1.0, m["kind"]))
-    return found
+    """Update of each trained edge of some families."""
+    return [
+        measured(read(m["parents"][0]), read(m["id"]), m["kind"])
+        for m in truth().values()
+        if m["parents"] and m["family"] in families
+    ]
+
+
+def measured(parent, child, kind):
+    before, after = every(parent), every(child)
+    e, f = before["embed"], after["embed"]
+    ratio = np.sum(e * f, axis=1) / np.maximum(np.sum(e * e, axis=1), 1e-30)
+    rest = np.linalg.norm(f - ratio[:, None] * e, axis=1) / np.maximum(np.linalg.norm(f, axis=1), 1e-30)
+    still = rest < 0.006
+    return Update(
+        gap={k: after[k] - before[k] for k in before},
+        kind=kind,
+        still=still,
+        ratio=float(np.median(ratio[still])) if still.any() else 1.0,
+        sizes={k: float(np.linalg.norm(before[k])) for k in before},
+        shapes={k: tuple(np.subtract(shape(after[k]), shape(before[k]))) for k in parent.matrices},
+    )
+
+
+def shape(x):
+    """Log of the norm and log of the fourth standardised moment."""
+    gap = x - x.mean()
+    square = gap * gap
+    return np.log(np.linalg.norm(x)), np.log(np.mean(np.square(square / square.mean())))
+
+
+@cache
+def cosines(families):
+    """Cosines of updates of siblings of each two kinds, and of an update and the one before it."""
+    siblings, chains = {}, []
+    edges = [m for m in truth().values() if m["parents"] and m["family"] in families]
+    gaps = dict(zip([m["id"] for m in edges], updates(families), strict=True))
+    for a, b in combinations(edges, 2):
+        if a["parents"] == b["parents"]:
+            found = cosine(gaps[a["id"]], gaps[b["id"]])
+            for pair in {(a["kind"], b["kind"]), (b["kind"], a["kind"])}:
+                siblings.setdefault(pair[0], []).append(max(0.0, found))
+    for a, b in permutations(edges, 2):
+        if b["parents"] == [a["id"]]:
+            chains.append(cosine(gaps[a["id"]], gaps[b["id"]]))
+    return MappingProxyType(siblings), tuple(chains)
+
+
+def cosine(a, b):
+    """Of two updates over all matrices, each over the size of the matrix."""
+    inner = lambda x, y: sum(np.sum(x.gap[k] * y.gap[k]) / a.sizes[k] ** 2 for k in a.shapes)  # noqa: E731
+    return float(inner(a, b) / np.sqrt(inner(a, a) * inner(b, b)))
 
 
 def every(s):
@@ -88,17 +145,34 @@ def rebuilt(base, arrays, name, dtype="BF16"):
     )
 
 
+def reshaped(x, after, change):
+    """Move a matrix along itself and along its outliers, in turns, until norm and kurtosis changed as measured."""
+    size, tail = (a + b for a, b in zip(shape(x), change, strict=True))
+    outward = x**3 / np.mean(x**4) * np.mean(x**2) - x
+    outward *= np.linalg.norm(after - x) / max(float(np.linalg.norm(outward)), 1e-30)
+    for reach in (1.0, 0.1, 0.01, 0.001):
+        along = np.sum(after * x) / np.sum(x * x)
+        rest = after - along * x
+        room = np.exp(2.0 * size) - np.sum(rest * rest)
+        if room > 0.0:
+            after = rest + np.sqrt(room / np.sum(x * x)) * x
+        tried = np.linspace(-reach, reach, 41)
+        after = after + tried[np.argmin([abs(shape(after + s * outward)[1] - tail) for s in tried])] * outward
+    return after
+
+
 class Grower:
     """Grows one family from a base and a pool of updates."""
 
-    def __init__(self, seed, families):
+    def __init__(self, seed, families, kinds=None):
         self.rng = np.random.default_rng(seed)
-        self.pool = list(updates(families))
-        order = self.rng.permutation(len(self.pool))
-        self.pool = [self.pool[i] for i in order]
+        pool = [u for u in updates(families) if kinds is None or u.kind in kinds]
+        self.pool = [pool[i] for i in self.rng.permutation(len(pool))]
+        self.whole = [u for u in updates(families) if u.kind in ("fine-tune", "continued-pretraining")]
+        self.siblings, self.chains = cosines(families)
         bases = [m["id"] for m in truth().values() if not m["parents"] and m["family"] in families]
         self.base = read(bases[int(self.rng.integers(len(bases)))])
-        self.common = {}
+        self.common, self.last = {}, {}
         self.family = Family({}, {}, {})
         self.names = [f"m{i:03d}" for i in self.rng.permutation(500)]
 
@@ -118,20 +192,31 @@ class Grower:
         return update
 
     def child(self, parent):
-        """A trained child: an update of its own and a part it shares with its siblings."""
-        gap, still, ratio, kind = self.draw()
+        """A trained child: an update of its own, a part it shares with its siblings, and one along the step before."""
+        update = self.draw()
         if parent not in self.common:
-            self.common[parent] = self.draw()[0]
-        shared = self.common[parent]
-        cosine = 0.0 if kind in ("lora-merge", "partial") else float(self.rng.uniform(*SIBLING_COSINES))
+            self.common[parent] = self.whole[int(self.rng.integers(len(self.whole)))]
+        shared = float(self.rng.choice(self.siblings.get(update.kind, [0.0])))
+        along = float(self.rng.choice(self.chains))
+        shared = max(0.0, min(shared, 0.95 - along * along))
         before, after = every(self.family.studies[parent]), {}
         for k, x in before.items():
-            own, other = gap[k], shared[k]
-            size = np.linalg.norm(own) / max(float(np.linalg.norm(other)), 1e-30)
-            after[k] = x + np.sqrt(1.0 - cosine) * own + np.sqrt(cosine) * size * other
-        rows = slice(None) if still.all() else still
-        after["embed"][rows] = before["embed"][rows] * ratio
-        return self.add(rebuilt(self.base, after, self.names.pop()), (parent,), kind)
+            own = update.gap[k] * np.linalg.norm(x) / max(update.sizes[k], 1e-30)
+            if update.kind == "lora-merge" or not own.any():
+                after[k] = x + own
+                continue
+            mixed = np.sqrt(1.0 - shared - along * along) * own
+            mixed += np.sqrt(shared) * sized(self.common[parent].gap[k], own)
+            if parent in self.last:
+                mixed += along * sized(self.last[parent][k], own)
+            after[k] = x + sized(mixed, own)
+            if k in update.shapes:
+                after[k] = reshaped(x, after[k], update.shapes[k])
+        rows = slice(None) if update.still.all() else update.still
+        after["embed"][rows] = before["embed"][rows] * update.ratio
+        name = self.add(rebuilt(self.base, after, self.names.pop()), (parent,), update.kind)
+        self.last[name] = {k: after[k] - before[k] for k in after}
+        return name
 
     def quantised(self, parent, bits=4):
         arrays = every(self.family.studies[parent])
@@ -152,9 +237,24 @@ class Grower:
         return self.add(rebuilt(self.base, mixed, name), (first, second), "merge")
 
 
-def vthr(seed, families):
+def sized(x, like):
+    """An array at the size of another."""
+    return x * (np.linalg.norm(like) / max(float(np.linalg.norm(x)), 1e-30))
+
+
+def dated(family, seed):
+    """Claims of every member: each has an owner of its own and is dated in the order of making, few edges upset."""
+    rng = np.random.default_rng(seed)
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    at = {}
+    for n, (name, parents) in enumerate(family.parents.items()):
+        at[name] = min(at[p] for p in parents) - 0.5 if parents and rng.random() < UPSET else float(n)
+    return {name: Claims(name, frozenset(), start + timedelta(days=day)) for name, day in at.items()}
+
+
+def vthr(seed, families, kinds=None):
     """A tree of 21: a base, four children, four children of each (the form of arXiv 2405.18432)."""
-    grower = Grower(seed, families)
+    grower = Grower(seed, families, kinds)
     root = grower.root()
     for _ in range(4):
         child = grower.child(root)

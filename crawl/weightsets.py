@@ -73,6 +73,11 @@ def weight_sets(names: Iterable[str]) -> list[WeightSet]:
     return sets
 
 
+def set_files(names: Iterable[str], found: WeightSet) -> tuple[str, ...]:
+    """Return the weight files of a set; for one with an index, those that are named as its shards."""
+    return found.files or tuple(sorted(_by_stem(names)[2].get(found.stem, ())))
+
+
 def _by_stem(names: Iterable[str]) -> tuple[dict[str, str], dict[str, str], dict[str, list[str]]]:
     single: dict[str, str] = {}
     index: dict[str, str] = {}

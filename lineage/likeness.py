@@ -21,7 +21,9 @@ MIN_SAMPLE = 64
 SAMPLE_ELEMENTS = 2048
 """Elements read of one tensor at most."""
 
-_MAX_TENSORS = 128
+MOST_TENSORS = 128
+"""Tensors of one model at most."""
+
 _BUFFER = re.compile(
     r"inv_freq|rotary|pos(ition)?_?(emb|ids|table)|emb(ed)?_?pos|mask|slopes|alibi|running_|num_batches|filters?$|time_(mix|decay|first)|freqs"
 )
@@ -33,11 +35,11 @@ def is_buffer(name: str) -> bool:
     return bool(_BUFFER.search(name))
 
 
-def pick_names(names: Sequence[str]) -> list[str]:
-    """At most 128 tensors, spread evenly over the sorted names."""
-    if len(names) <= _MAX_TENSORS:
+def pick_names(names: Sequence[str], most: int = MOST_TENSORS) -> list[str]:
+    """At most `most` tensors, spread evenly over the sorted names."""
+    if len(names) <= most:
         return list(names)
-    return [names[i * len(names) // _MAX_TENSORS] for i in range(_MAX_TENSORS)]
+    return [names[i * len(names) // most] for i in range(most)]
 
 
 def likeness(a: Mapping[str, Float64Array], b: Mapping[str, Float64Array]) -> tuple[TestResult, ...]:

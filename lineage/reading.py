@@ -9,7 +9,7 @@ import numpy as np
 
 from crawl import Architecture, Role, View, WeightSource
 from lineage.copies import label_groups
-from lineage.likeness import MIN_SAMPLE, SAMPLE_ELEMENTS, is_buffer, pick_names
+from lineage.likeness import MIN_SAMPLE, MOST_TENSORS, SAMPLE_ELEMENTS, is_buffer, pick_names
 from lineage.plan import (
     MAX_CENSUS_COLUMNS,
     MAX_COLUMNS,
@@ -31,11 +31,17 @@ from lineage.valuereading import read_experts, read_values
 from stats.arrays import Float64Array
 from stats.result import Skipped
 
+SLIM_TABLES = ("embed", "embed.position", "embed.patch")
+SLIM_TENSORS = 8
+"""Tables, and tensors of an unknown architecture, of a slim reading."""
+
 _CENSUS_KINDS = ("attn.q", "attn.k", "attn.v", "attn.o", "mlp.gate", "mlp.up", "mlp.down", "router")
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def sign(source: WeightSource, *, key: RowKey = PUBLIC_KEY, max_bytes: int | None = None) -> Signature:
+def sign(
+    source: WeightSource, *, key: RowKey = PUBLIC_KEY, max_bytes: int | None = None, slim: bool = False
+) -> Signature:
     """Read the signature of an opened model.
 
     Parameters
@@ -47,6 +53,9 @@ def sign(source: WeightSource, *, key: RowKey = PUBLIC_KEY, max_bytes: int | Non
     max_bytes : int, optional
         Most bytes read in all, the header included. What would go beyond is skipped with the reason; the choice
         depends on shapes alone.
+    slim : bool
+        Only what a dozen requests fetch: the tokens of the embedding, the final gain, and one matrix of hidden units in
+        each layer read, all in the same places as ever.
 
     Returns
     -------
@@ -64,11 +73,11 @@ def sign(source: WeightSource, *, key: RowKey = PUBLIC_KEY, max_bytes: int | Non
     """
     arch = source.architecture
     if arch is None:
-        reader = Reader(source, key, slice(0, 0), max_bytes)
+        reader = Reader(source, key, slice(0, 0), max_bytes, slim=slim)
         reader.skip("all tensors", "unknown architecture: no axis has been named, so no label test is valid")
         reader.sample()
     else:
-        reader = Reader(source, key, pick_columns(arch.width, MAX_COLUMNS, key), max_bytes)
+        reader = Reader(source, key, pick_columns(arch.width, MAX_COLUMNS, key), max_bytes, slim=slim)
         reader.read(arch)
     parts = (reader.vectors, reader.blocks, reader.tables, reader.others())
     return Signature(
@@ -100,8 +109,11 @@ def sign(source: WeightSource, *, key: RowKey = PUBLIC_KEY, max_bytes: int | Non
 class Reader:
     """Collects the slices of one model."""
 
-    def __init__(self, source: WeightSource, key: RowKey, columns: slice, max_bytes: int | None) -> None:
+    def __init__(
+        self, source: WeightSource, key: RowKey, columns: slice, max_bytes: int | None, *, slim: bool = False
+    ) -> None:
         self.max_bytes = max_bytes
+        self.slim = slim
         self.source = source
         self.key = key
         self.columns = columns
@@ -123,7 +135,7 @@ class Reader:
 
     def sample(self) -> None:
         """A few rows of every trained-looking tensor of an unknown architecture, for equality and similarity only."""
-        for name in pick_names(sorted(self.source.tensors)):
+        for name in pick_names(sorted(self.source.tensors), SLIM_TENSORS if self.slim else MOST_TENSORS):
             tensor = self.source.tensors[name]
             n = math.prod(tensor.shape)
             if not tensor.dtype.is_float or n < MIN_SAMPLE or is_buffer(name):
@@ -143,16 +155,19 @@ class Reader:
         layers = pick_layers(arch.n_layers)
         for role in sorted(self.source.views, key=str):
             view = self.source.views[role]
-            wanted = role.layer is None or role.layer in layers
+            wanted = role.layer is None or (role.layer in layers and not self.slim)
             if wanted and self._is_residual_vector(role, view, arch) and self.affords(view, 1, arch.width, str(role)):
                 self.full[role.layer, role.kind] = _f64(self.source.view_vector(view))
         self.vectors = {key: values[self.columns] for key, values in self.full.items()}
         for layer in layers:
             self._read_block(layer, arch)
-        for kind in TABLE_KINDS:
+        for kind in SLIM_TABLES if self.slim else TABLE_KINDS:
             self._read_table(kind, arch)
         probes = self._probes(arch)
         self.blocks = [probes.with_probes(block) for block in self.blocks]
+        if self.slim:
+            self.skip("norms of layers, head, values, experts, census", "a slim reading leaves them out")
+            return
         self.values = read_values(self, arch, probes)
         self.experts = read_experts(self, arch, probes)
         for layer in layers:
@@ -200,9 +215,9 @@ class Reader:
         rows: dict[str, Float64Array] = {}
         n_units = 0
         wide = arch.width <= MAX_COLUMNS or layer in pick_wide(arch.n_layers)
-        for kind in ("mlp.gate", "mlp.up", "mlp.down"):
+        for kind in ("mlp.up", "mlp.gate", "mlp.down") if self.slim else ("mlp.gate", "mlp.up", "mlp.down"):
             view = self.find(kind, layer)
-            if view is None:
+            if view is None or (self.slim and rows):
                 continue
             columns = slice(0, arch.width) if wide else self.columns
             values = self._units(view, kind, f"layer {layer} {kind}", arch, columns)

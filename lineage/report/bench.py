@@ -64,7 +64,7 @@ def _line(row: Mapping[str, Any]) -> str:
         "" if row["bit_error_rate"] is None else f"{row['bit_error_rate']:.3f}",
         "" if row["payload_ok"] is None else f"{row['payload_ok']}/{row['keys']}",
         f"{row['control_alarms']}/{row['controls']}",
-        f"{row['distortion']:.3g}",
+        "" if row["distortion"] is None else f"{row['distortion']:.3g}",
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -87,10 +87,10 @@ def _check_file(store: Store, path: Path, problems: list[str]) -> bool:
         return False
     blocks = digests_of(path)
     different = [i for i, pair in enumerate(zip(blocks, found.blocks, strict=False)) if pair[0] != pair[1]]
-    if not different and len(blocks) == len(found.blocks):
-        return True
     if writes != found.writes:
         return False
+    if not different and len(blocks) == len(found.blocks):
+        return True
     where = ", ".join(f"{i * BLOCK:,}" for i in different[:8]) or "its end"
     problems.append(f"bytes of the file have changed since it was sealed (blocks of 1 MiB at {where})")
     return True

@@ -21,6 +21,8 @@ class Folding:
         Models of a family that is drawn; smaller ones get a line each.
     listed : int
         Lines of a list of names or of a table.
+    drawn : int
+        Families drawn at most; further ones get a line each.
     is_full : bool
         Whether every name is asked for.
     """
@@ -29,6 +31,7 @@ class Folding:
     lines: int
     drawn_from: int
     listed: int
+    drawn: int = 8
     is_full: bool = False
 
 

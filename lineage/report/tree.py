@@ -19,8 +19,8 @@ MOST_LINES = 60
 """Of the view without --verbose: a page or two of a terminal."""
 
 _LEVELS = tuple(
-    Folding(children, lines, drawn_from, listed)
-    for children, lines, drawn_from, listed in (
+    Folding(*numbers)
+    for numbers in (
         (12, 10**9, 0, 6),
         (12, 40, 0, 6),
         (12, 40, 3, 6),
@@ -35,6 +35,10 @@ _LEVELS = tuple(
         (3, 7, 8, 3),
         (3, 6, 10, 3),
         (2, 5, 12, 3),
+        (3, 6, 10, 3, 6),
+        (3, 6, 10, 3, 5),
+        (3, 5, 12, 3, 4),
+        (3, 5, 12, 2, 3),
         (2, 4, 17, 2),
         (1, 3, 33, 2),
         (1, 3, 10**9, 2),
@@ -45,8 +49,8 @@ _LEVELS = tuple(
 _LONGEST, _GROWN = 41, 2_000
 """Lines up to which drawings grow into what room is left, and models up to which that is tried."""
 
-_MOST_DRAWN, _MOST_FAMILIES = 8, 12
-"""Families drawn in a folded view, and those on a line each after them; further ones are counted."""
+_MOST_FAMILIES = 12
+"""Families on a line each after those that are drawn; further ones are counted."""
 
 _UNDIRECTED = "Undirected links are drawn from the centre of the family and say nothing of who came first."
 _UNTESTABLE = "no test was valid on any pair with them (an unknown architecture, or no usable values, on either side)"
@@ -152,18 +156,23 @@ class _View:
         ]
         n_copies = sum(map(len, twins.values()))
         copies = f" ({counted(n_copies, 'identical copy', 'identical copies')} among them)" if n_copies else ""
-        tested = (
-            f"{counted(d['family_size'], 'pair')} tested at level {d['level_used']:.2g} each (family-wise {d['alpha']:g})."
-            if d["family_size"]
-            else "No pair of different models to test."
-        )
+        tested = self._tested() if d["family_size"] else "No pair of different models to test."
         return f"{counted(len(d['nodes']), 'model')}{copies}: {', '.join(p for p in parts if p)}. {tested}"
+
+    def _tested(self) -> str:
+        """How many pairs were tested, and at which level."""
+        d = self.document
+        n = d.get("pairs_tested", d["family_size"])
+        level = f"at level {d['level_used']:.2g} each (family-wise {d['alpha']:g}"
+        if n == d["family_size"]:
+            return f"{counted(n, 'pair')} tested {level})."
+        return f"{n:,} of {counted(d['family_size'], 'pair')} tested {level} over all pairs)."
 
     def _drawn(self) -> list[Block]:
         """Families as trees, then the small ones on a line each, then the number of the others."""
         full = self.folding.is_full
         large = [c for c in self.families if c["size"] >= self.folding.drawn_from]
-        n_drawn = len(large) if full else min(len(large), _MOST_DRAWN)
+        n_drawn = len(large) if full else min(len(large), self.folding.drawn)
         blocks, is_open = [], False
         for number, component in enumerate(self.families, start=1):
             grove = self.branches.grove(component["id"], self.members[component["id"]], component["roots"])
@@ -220,7 +229,10 @@ class _View:
         return [title, *self.pen.listed(names)] if names else []
 
     def _starts(self) -> Block:
-        """Common starts: one row for every two trees, or every pair where all is asked for."""
+        """Common starts: one row for every two trees, or every pair where all is asked for.
+
+        Two models of one tree have one start in any case: folded, they get no row.
+        """
         links = [u for u in self.document["unresolved"] if u["reason"] == "shared-init"]
         if not links:
             return []
@@ -231,7 +243,10 @@ class _View:
         between: dict[tuple[str, str], list[float]] = defaultdict(list)
         for u in links:
             a, b = sorted(self.top_of.get(u[end], u[end]) for end in ("a", "b"))
-            between[a, b].append(u["log10_p"])
+            if a != b:
+                between[a, b].append(u["log10_p"])
+        if not between:
+            return []
         room = (self.width - 32) // 2
         short = [
             (*(shortened(safe(i), room, cell_len) for i in pair), f"{len(ps):,}", power_of_ten(min(ps)))

@@ -226,3 +226,33 @@ def test_colour_adds_codes_and_takes_no_words_away():
     coloured = tree_text(made, colour=True)
     assert "\x1b[" in coloured
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == tree_text(made)
+
+
+def test_pairs_left_out_are_not_called_tested():
+    made = forest(100, 1)
+    assert f"{made['family_size']:,} pairs tested at level" in tree_text(made, width=200)
+    few = " ".join(tree_text({**made, "pairs_tested": 321}, width=200).split())
+    assert f"321 of {made['family_size']:,} pairs tested at level" in few
+    assert "over all pairs)" in few
+
+
+def test_three_hundred_models_show_several_families():
+    """24 families of 34 models and fewer: a drawing of each of the largest, a line each of the next, a page in all."""
+    nodes, edges, roots = [], [], []
+    for family, size in enumerate((34, 34, 34, 34, 27, 21, 20, 13, 13, 13, 8, 8, 8, 5, 5, 3, 3, 3, 2, 2, 2, 2, 2, 2)):
+        names = [f"f{family:02d}/m{i:03d}" for i in range(size)]
+        nodes += [entry_of_node(name, family) for name in names]
+        edges += [entry_of_edge(names[i // 3], names[i + 1]) for i in range(size - 1)]
+        roots.append(names[0])
+    text = tree_text(document(nodes, edges), width=110)
+    drawn = [line for line in text.splitlines() if re.match(r"Family \d+, \d+ models$", line)]
+    assert 3 <= len(drawn) <= 8
+    assert text.count("\n") <= MOST_LINES
+    assert len([line for line in text.splitlines() if re.match(r"Family \d+, \d+ models: ", line)]) == 12
+
+
+def test_two_models_of_one_tree_have_no_start_to_tell_of():
+    nodes = [entry_of_node(n, 0) for n in ("a", "b", "c")]
+    made = document(nodes, [entry_of_edge("a", "b"), entry_of_edge("b", "c")], [open_link("a", "c", "shared-init")])
+    assert "common start" not in tree_text(made)
+    assert "common start" in tree_text(made, verbose=True)

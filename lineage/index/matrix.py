@@ -191,10 +191,10 @@ def _mapped(path: Path, state: str) -> SignMatrix:
         numbers = np.frombuffer(stream.read(8 * n), dtype="<i8")
     if path.stat().st_size != _HEAD + length + 8 * n * (1 + sum(FIELDS.values()) // 64) or numbers.size != n:
         raise ValueError("not as long as it should be")
-    stops = [g[2] for g in head["groups"][1:]] + [n]
+    starts = [g[2] for g in head["groups"]]
     groups = tuple(
         Group(bytes.fromhex(layout), bytes.fromhex(tokens), slice(at, stop))
-        for (tokens, layout, at), stop in zip(head["groups"], stops, strict=True)
+        for (tokens, layout, at), stop in zip(head["groups"], [*starts[1:], *([n] if starts else [])], strict=True)
     )
     return SignMatrix(numbers, groups, _fields(path, _HEAD + length + 8 * n, n, mode="r") if n else {})
 

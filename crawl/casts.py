@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
+from crawl.dtypes import DTYPES
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -56,3 +58,30 @@ def round_to(values: npt.NDArray[np.floating[Any]], dtype: str) -> npt.NDArray[n
         return np.asarray(
             source.astype(np.float32 if dtype != "F64" else np.float64).astype(_TARGETS[dtype]).astype(np.float64)
         )
+
+
+def stored_bits(values: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
+    """Encode values as a format stores them: what `decode` undoes.
+
+    Parameters
+    ----------
+    values : ndarray of float
+        Any shape; values of the format, others are rounded to nearest.
+    dtype : str
+        One `can_replay` accepts.
+
+    Returns
+    -------
+    ndarray
+        Little-endian, of `values`' shape, in the integer or float type that reads of stored bits return.
+
+    Raises
+    ------
+    ValueError
+        The format cannot be replayed.
+    """
+    if dtype not in _TARGETS:
+        raise ValueError(f"values cannot be stored as {dtype}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        typed = np.asarray(values).astype(_TARGETS[dtype])
+    return np.ascontiguousarray(typed).view(DTYPES[dtype].raw)

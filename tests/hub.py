@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from hubpages import Answer, Pages, Repo
 
@@ -145,12 +145,22 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(Answer(int(action), b"busy", dict(fault.headers)), "")
         elif action == "html":
             self._send(Answer(200, b"<html>sign in</html>", {"content-type": "text/html"}), "")
+        elif (place := self._moved(path)) is not None:
+            self._send(Answer(307, b"", {"Location": f"{quote(place)}?{parts.query}"}), "")
         elif action in {"redirect_loop", "foreign"}:
             target = self.path if action == "redirect_loop" else "http://192.0.2.1/elsewhere"
             self._send(Answer(302, b"", {"Location": target}), "")
         else:
             pages = Pages(self.hub, self.headers, query | form, action)
             self._send(pages.stored(path) if self.origin == "storage" else pages.answer(path), action)
+
+    def _moved(self, path: str) -> str | None:
+        """Where a path of a renamed repository is now: the same path below the new name."""
+        for old, new in self.hub.moved.items():
+            for prefix in (f"/api/models/{old}", f"/{old}"):
+                if self.origin == "hub" and (path == prefix or path.startswith(f"{prefix}/")):
+                    return path.replace(old, new, 1)
+        return None
 
     def _note(self, status: int, sent: int) -> None:
         given = self.headers

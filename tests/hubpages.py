@@ -109,8 +109,6 @@ class Pages:
         return self.headers.get("authorization") == f"Bearer {self.hub.token}"
 
     def _repo(self, name: str, revision: str | None = None) -> tuple[Repo, str, dict[str, bytes]] | Answer:
-        if name in self.hub.moved:
-            return Answer(307, b"", {"Location": f"/api/models/{self.hub.moved[name]}"})
         if self.action == "deleted":
             self.hub.repos.pop(name, None)
         repo = self.hub.repos.get(name)
@@ -295,8 +293,6 @@ class Pages:
 
     def resolve(self, name: str, revision: str, file: str) -> Answer:
         """`GET /{id}/resolve/{rev}/{path}`: a small file itself, a redirect to the storage for a large one."""
-        if name in self.hub.moved:
-            return Answer(307, b"", {"Location": f"/{self.hub.moved[name]}/resolve/{revision}/{quote(file)}"})
         found = self._repo(name, revision)
         if isinstance(found, Answer):
             return found

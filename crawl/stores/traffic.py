@@ -30,6 +30,7 @@ REPEATED = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses after which another attempt may help."""
 
 MOST_REDIRECTS = 5
+_BESIDE = ("/api/agent-harnesses",)  # what the Hub's client asks for its own statistics: no business of a crawl
 _LARGEST_ANSWER = 512 * 2**20  # bytes of one answer: above any listing and any range that is asked for
 
 
@@ -99,6 +100,8 @@ class Traffic:
         ------
         BudgetSpentError, NetworkError
         """
+        if request.url.path in _BESIDE:
+            raise httpx.ConnectError("not asked in a crawl", request=request)
         where = f"{request.url.host}{request.url.path}"
         self._check_place(request.url, where)
         return self._retry.run(lambda: self._once(request, where), where, self._repeated)

@@ -5,6 +5,7 @@ import sys
 import typer
 
 from lineage.cli.compare import command as compare_command
+from lineage.cli.crawl import command as crawl_command
 from lineage.cli.errors import report_error, report_usage
 from lineage.cli.export import command as export_command
 from lineage.cli.index import app as index_app
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command("compare", no_args_is_help=True)(compare_command)
 app.command("tree", no_args_is_help=True)(tree_command)
 app.command("trace", no_args_is_help=True)(trace_command)
+app.command("crawl", no_args_is_help=True)(crawl_command)
 app.add_typer(index_app, name="index")
 app.command("export", no_args_is_help=True)(export_command)
 

@@ -52,6 +52,11 @@ def planted(rng, *, rows=512, columns=512, layers=2, dtype="float32"):
     return derive.cast(made, dtype)
 
 
+def planted_roles(layers=2):
+    """Roles of `planted` models."""
+    return [f"L{i:04d}.{kind}" for i in range(layers) for kind in PARTS if not kind.startswith("norm")]
+
+
 def _trained(rng, shape):
     m, n = shape
     x = rng.standard_t(6, (m, n)) * np.exp(rng.normal(0, 0.3, (m, 1)))

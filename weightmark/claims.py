@@ -1,7 +1,10 @@
 """Claims of ownership: what is committed to before release, what is shown later, and whether the two agree.
 
-A commitment hides everything but its own value; an opening shows what was committed; a disclosure shows the keys of some
-tensors only, each with its path to the committed root, and burns no others. Keys are never part of a claim.
+A commitment hides everything but its own value. It is opened as a whole, with the master secret, or for some tensors only,
+each with its path to the committed root; the keys of the others stay secret then. Keys are never part of a claim.
+
+Secrets of single tensors that follow from no master shown could each have been picked to suit a model that was there
+already: a few thousand tries a tensor add up over hundreds of tensors. They count only against models that came later.
 """
 
 import hashlib
@@ -13,6 +16,8 @@ from typing import Any
 
 from weightmark import merkle
 from weightmark.canonical import canonical
+from weightmark.errors import UnfitModelError, UnusableKeyError
+from weightmark.keys import Key
 
 FORMAT = "weightmark-claim/1"
 LOG2_GRADE = -128
@@ -34,6 +39,8 @@ class Statement:
         Of the key: everything that decides where and how strongly the mark is.
     payload_sha256, key_root, unmarked_digest, marked_digest : str
         Hexadecimal SHA-256. Digests of models do not depend on how they are split into files.
+    n_tensors : int
+        Leaves under the root.
     """
 
     scheme: str
@@ -44,6 +51,7 @@ class Statement:
     key_root: str
     unmarked_digest: str
     marked_digest: str
+    n_tensors: int
 
     def as_dict(self) -> dict[str, Any]:
         """Every field, and the format."""
@@ -98,3 +106,71 @@ def commitment(nonce: bytes, statement: Statement) -> str:
 def opens(value: str, nonce: bytes, statement: Statement) -> bool:
     """Whether nonce and statement are what a commitment was made of."""
     return hmac.compare_digest(value, commitment(nonce, statement))
+
+
+PURPOSES: Mapping[str, tuple[str, ...]] = {
+    "dss": ("sign", "block"),
+    "emmark": ("places", "bits"),
+    "gaussmark": ("normal",),
+    "gram": ("pairs",),
+    "lastbias": ("normal",),
+    "quantgap": ("sign",),
+    "uchida": ("projections", "bits"),
+}
+"""Keystreams by which a tensor's carriers are drawn, of the schemes whose tensors have keys of their own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownKey(Key):
+    """A key of which only the secrets of some tensors are known.
+
+    Attributes
+    ----------
+    shown : mapping of tensor to TensorKeys
+        What was disclosed; the master secret is not among it and is all zeros here.
+    """
+
+    shown: Mapping[str, TensorKeys]
+
+    def secret(self, role: str, purpose: str) -> bytes:
+        """The disclosed secret of a tensor.
+
+        Raises
+        ------
+        UnusableKeyError
+            It was not disclosed.
+        """
+        try:
+            return self.shown[role][purpose]
+        except KeyError as error:
+            raise UnusableKeyError(f"the key of this tensor for {purpose} was not disclosed", where=role) from error
+
+
+def tensor_keys(key: Key, tensors: Sequence[str]) -> dict[str, TensorKeys]:
+    """The secrets of a key tensor by tensor.
+
+    Raises
+    ------
+    UnfitModelError
+        The scheme draws its carriers for the whole model at once.
+    """
+    if key.scheme not in PURPOSES:
+        raise UnfitModelError(
+            "this scheme has no keys of single tensors to commit to",
+            where=key.scheme,
+            hint=f"claims are made on {', '.join(PURPOSES)}",
+        )
+    return {name: {purpose: key.secret(name, purpose) for purpose in PURPOSES[key.scheme]} for name in tensors}
+
+
+def shown_key(statement: Statement, payload: bytes, disclosures: Sequence[Disclosure]) -> ShownKey:
+    """What can be verified with after a disclosure."""
+    return ShownKey(
+        scheme=statement.scheme,
+        scheme_version=statement.scheme_version,
+        channel=statement.channel,
+        master=bytes(32),
+        params=statement.params,
+        payload=payload,
+        shown={d.tensor: d.keys for d in disclosures},
+    )

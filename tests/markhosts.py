@@ -1,0 +1,89 @@
+"""Hosts for marks at fixture size, the parts that are measured on them, and what the design expected."""
+
+import inspect
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from weightmark.attacks import SUITES
+
+EPS = 0.05
+
+
+def heavy(rng, rows, columns):
+    """Heavy-tailed rows of differing size, and one column in a hundred three times as large."""
+    x = rng.standard_t(8, (rows, columns)) * np.exp(rng.normal(0, 0.3, (rows, 1)))
+    x[:, rng.choice(columns, max(1, columns // 100), replace=False)] *= 3.0
+    return (0.02 * x).astype(ml_dtypes.bfloat16)
+
+
+def squares():
+    """Four square matrices, 4.2 million weights."""
+    rng = np.random.default_rng(2027)
+    return {f"L0000.attn.{kind}": heavy(rng, 1024, 1024) for kind in "qkvo"}, None, None
+
+
+HOSTS = {"squares": squares}
+
+
+def source_of(part):
+    """The code of a part's host and its settings, for the digest."""
+    return (
+        inspect.getsource(heavy) + inspect.getsource(HOSTS[part.host]) + repr((part._replace(title="", words=""), EPS))
+    )
+
+
+class Wanted(NamedTuple):
+    """Share of the statistic that should be left, and whether the mark should be found at all."""
+
+    kept: float | None
+    found: bool = True
+
+
+class Part(NamedTuple):
+    """One table of the page."""
+
+    name: str
+    title: str
+    words: str
+    host: str
+    scheme: str
+    attacks: tuple
+    informed: bool = False
+    payload: int = 14
+
+
+NUMBERS = tuple(a for a in SUITES["fixture"] if not a.endswith("aligned") and a != "permute-hidden")
+PARTS = (
+    Part(
+        "dss",
+        "`dss`, blind",
+        "Four bfloat16 matrices of 1024 x 1024: Student's t with 8 degrees of freedom, rows of log-normal size (0.3), one "
+        "column in a hundred three times as large. Nothing but the suspect is read.",
+        "squares",
+        "dss",
+        NUMBERS,
+    ),
+    Part(
+        "dss-informed",
+        "`dss`, with the unmarked original",
+        "The same copies, read against the unmarked original.",
+        "squares",
+        "dss",
+        ("none", "noise-1.0", "prune-magnitude-99", "int4-g64", "merge-sibling-0.5", "extract-r32", "collude-10"),
+        informed=True,
+    ),
+)
+
+_SHARES = {
+    "none": 1.0, "cast-f16-bf16": 1.0, "noise-0.1": 0.993, "noise-0.3": 0.947, "noise-1.0": 0.668, "fine-tune": 0.996,
+    "prune-magnitude-50": 0.937, "prune-magnitude-75": 0.758, "prune-magnitude-90": 0.514, "prune-magnitude-95": 0.364,
+    "prune-magnitude-99": 0.145, "prune-random-50": 0.721, "prune-random-90": 0.332, "prune-2-4": 0.901, "int8-row": 1.0,
+    "int4-g64": 0.988, "q4_0": 0.995, "int3-g64": 0.939, "int2-g64": 0.593, "one-bit": 0.904, "overwrite-1": 1.0,
+    "overwrite-10": 0.987, "merge-base-0.5": 0.498, "merge-sibling-0.5": 0.497, "merge-stranger-0.5": 0.691,
+    "dare-90": 0.987, "svd-1/2": 0.926, "svd-1/4": 0.750, "svd-1/8": 0.556, "svd-1/16": 0.396, "extract-r32": 0.049,
+    "extract-r64": 0.094, "extract-r256": 0.341, "collude-2": 0.508, "collude-5": 0.213, "collude-10": 0.114,
+    "rescale-rows": 1.0, "noise+prune+int4": 0.925,
+}  # fmt: skip
+WANTED = {("dss", attack): Wanted(kept, found=attack != "extract-r32") for attack, kept in _SHARES.items()}

@@ -14,7 +14,7 @@ from crawl.refs import ModelRef
 from crawl.source import WeightSource
 from crawl.stores.hub import HEAD, HubStore
 from crawl.stores.listing import Listing, api_of, asked, describe, is_commit, once, texts
-from crawl.stores.retry import Retry
+from crawl.stores.retry import Retry, TransientError
 from crawl.weightsets import WeightSet, other_weights, set_files, weight_sets
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 MOST_SETS = 64
 """Weight sets of one repository that are looked at; what lies beyond is named."""
 
+LISTINGS = 4
+"""How often a listing that breaks off is begun again; what was listed is not listed twice."""
+
+_MOST_REPEATED = 4_000  # models in a row that were listed before: two pages of the largest kind, and again
+_WHERE = "the listing of the hub"
 _REPACK_FOLDERS = ("original",)  # the same weights in the trainer's own layout
 _RELATIONS = ("finetune", "adapter", "quantized", "merge")
 
@@ -123,6 +128,23 @@ class Catalogue:
         NetworkError
             The hub does not answer, or its pages go round in a circle.
         """
+        seen: set[str] = set()
+        for left in reversed(range(LISTINGS)):
+            try:
+                for info in self._pages(query):
+                    if query.since is not None and _is_older(info, query.since):
+                        return
+                    if info.id not in seen:
+                        seen.add(info.id)
+                        yield _listed(info)
+            except (NetworkError, TransientError) as error:
+                if not left:
+                    raise NetworkError(error.reason, where=_WHERE, hint="try again later") from error
+            else:
+                return
+
+    def _pages(self, query: Query) -> Iterator[ModelInfo]:
+        """Models of a query as the pages name them, perhaps more than once; pages in a circle end with an error."""
         pages = self._api.list_models(
             author=query.author,
             search=query.search,
@@ -131,19 +153,16 @@ class Catalogue:
             limit=query.limit,
             expand=["sha", "tags", "lastModified", "gated", "disabled"],
         )
-        seen: set[str] = set()
-        repeated = 0
         models = iter(pages)
-        while (info := once(lambda: next(models, None), "the listing of the hub")) is not None:
-            if query.since is not None and _is_older(info, query.since):
-                return
-            if not isinstance(info.id, str) or info.id in seen:
-                repeated += 1
-                if repeated > 2000 + len(seen):
-                    raise NetworkError("the pages of the listing go round in a circle", where="the listing of the hub")
-                continue
-            seen.add(info.id)
-            yield _listed(info)
+        met: set[str] = set()
+        repeated = 0
+        while (info := once(lambda: next(models, None), _WHERE)) is not None:
+            repeated = repeated + 1 if info.id in met else 0
+            if repeated > _MOST_REPEATED:
+                raise NetworkError("the pages of the listing go round in a circle", where=_WHERE)
+            if isinstance(info.id, str):
+                met.add(info.id)
+                yield info
 
     def describe(self, repo: str, revision: str | None = None) -> Listing:
         """What the hub says of one model, in one request.

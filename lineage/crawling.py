@@ -23,7 +23,7 @@ from lineage.visiting import Terms
 Tell = Callable[[int, int, int], None]
 """Called with works done, works planned, bytes received."""
 
-ROUNDS = 3
+ROUNDS = 5
 """How often in one run what failed and may pass is tried again: the last time after everything else is done."""
 
 

@@ -18,6 +18,9 @@ Tell = Callable[[int, int, int], None]
 _AHEAD = 4
 """Batches sent out for each worker: enough that none waits, few enough that a killed run loses little."""
 
+MOST_FAILING = 50
+"""Works in a row that fail for want of an answer, after which the hub is taken to be away."""
+
 _FAR = 8
 """Works of one batch where workers are far away; next door a batch is one work."""
 
@@ -50,7 +53,7 @@ class Dispatcher:
     Attributes
     ----------
     stopped : str
-        Which budget was used up, or empty.
+        ``bytes`` or ``requests`` where that budget was used up, ``network`` where nothing answers any more, or empty.
     bytes_received, exchanges : int
         What workers with traffic of their own have told.
     copies : int
@@ -70,6 +73,7 @@ class Dispatcher:
         self._sent: dict[Future[Visit], Callable[[Visit], None]] = {}
         self._parts: deque[tuple[_Open, Part]] = deque()
         self._reading: dict[str, list[tuple[_Open, Part]]] = {}
+        self._failing = 0
         self.stopped = ""
         self.bytes_received = self.exchanges = self.copies = 0
 
@@ -318,6 +322,9 @@ class Dispatcher:
         self.stopped = "bytes" if "bytes" in failure.reason else "requests"
 
     def _finish(self, work: Work, outcome: Outcome) -> None:
+        self._failing = self._failing + 1 if outcome.retryable else 0
+        if self._failing >= MOST_FAILING:
+            self.stopped = "network"
         self._ledger.finish(work, outcome)
 
 

@@ -49,6 +49,8 @@ class Answer:
 
 def sha1(data: bytes) -> str:
     """Name git gives a file."""
+    if not isinstance(data, bytes):
+        return data.sha1
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()  # noqa: S324
 
 
@@ -57,6 +59,8 @@ _SHA256: dict[int, tuple[bytes, str]] = {}
 
 def sha256(data: bytes) -> str:
     """Digest, kept for as long as the file is: large ones are asked for again and again."""
+    if not isinstance(data, bytes):
+        return data.sha256
     held = _SHA256.get(id(data))
     if held is None or held[0] is not data:
         held = _SHA256[id(data)] = (data, hashlib.sha256(data).hexdigest())

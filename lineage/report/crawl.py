@@ -20,7 +20,10 @@ def crawl_text(document: Mapping[str, Any], *, colour: bool = False, width: int 
         lines.append(f"{document['models']:,} models stored in {safe(document['index'])}{copies}")
     lines += _listed("skipped", document["skipped"]) + _listed("failed", document["failed"])
     if document["stopped"]:
-        lines.append(f"stopped: the budget of {document['stopped']} is used up; go on with --resume")
+        why = (
+            "nothing answers" if document["stopped"] == "network" else f"the budget of {document['stopped']} is used up"
+        )
+        lines.append(f"stopped: {why}")
     if document["left"]:
         lines.append(f"{document['left']:,} left; go on with --resume")
     lines.append(f"{document['requests']:,} requests, {document['bytes_read']:,} bytes")

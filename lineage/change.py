@@ -6,14 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crawl.casts import SIGNIFICANT_BITS, can_replay, round_to
+from crawl.casts import SIGNIFICANT_BITS
 from lineage.align import common_rows, is_usable
 from lineage.signature import Signature
 from stats.arrays import Float64Array
 from stats.distance import PairSums, pair_sums
-
-_CAST_SHARE = 0.9999
-"""Share of elements a replayed cast must hit; the rest is left to unusual rounding of subnormals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +70,9 @@ def is_equal(a: Signature, b: Signature) -> bool:
     return a.slices_digest == b.slices_digest and _shapes(a) == _shapes(b)
 
 
-def is_cast(source: Signature, target: Signature) -> bool:
-    """Whether every matrix value of `target` is that of `source` rounded to the target's number format."""
-    if not can_replay(target.dtype) or _shapes(source) != _shapes(target):
-        return False
-    hits = total = 0
-    if not all(_is_finite(s) for s in (source, target)):
-        return False
-    for _, left, right, is_vector in common_arrays(source, target):
-        if is_vector:
-            continue  # norms are often left in a wider format than the rest
-        hits += int(np.count_nonzero(round_to(left, target.dtype) == right))
-        total += left.size
-    return total > 0 and hits >= _CAST_SHARE * total
-
-
-def is_on_grid(signature: Signature, dtype: str) -> bool:
-    """Whether every matrix value read can be stored in `dtype` without rounding."""
-    arrays = [*signature.census.values(), *(t.values for t in signature.tables.values())]
-    return bool(arrays) and all(bool(np.array_equal(round_to(v, dtype), v)) for v in arrays)
+def is_comparable(a: Signature, b: Signature) -> bool:
+    """Whether everything read of both is finite and of one shape: what is not would be left out of a replay."""
+    return _shapes(a) == _shapes(b) and _is_finite(a) and _is_finite(b)
 
 
 def is_wider(first: str, second: str) -> bool:
@@ -100,7 +81,7 @@ def is_wider(first: str, second: str) -> bool:
 
 
 def _is_finite(signature: Signature) -> bool:
-    """Whether every value read is a number: what is not would be left out of a replay."""
+    """Whether every value read is a number."""
     arrays = [*signature.vectors.values(), *signature.census.values(), *(t.values for t in signature.tables.values())]
     arrays += [values for block in signature.blocks for values in block.parts.values()]
     return all(bool(np.isfinite(v).all()) for v in arrays)

@@ -40,7 +40,7 @@ LEAST_SPREAD = 0.35
 """Half steps below which the differences are smaller than rounding leaves; a normal change of this size leaves one code in
 250 elsewhere, more than `EXACT` allows."""
 
-_SPREAD_GROUPS = 256
+_SPREAD_GROUPS = 64
 """Groups whose differences are measured."""
 
 _WITHIN = 2.0
@@ -93,7 +93,9 @@ def levels_of(values: Float64Array, store: str) -> Levels | None:
     return find_levels(values, significant(store), SMALLEST.get(store, 0.0))
 
 
-def copy_of(parent: Float64Array, child: Float64Array, formats: Format, known: Recipe | None = None) -> Copy | None:
+def copy_of(
+    parent: Float64Array, child: Float64Array, formats: Format, levels: Levels | None, known: Recipe | None = None
+) -> Copy | None:
     """Tell whether a matrix is another one, quantised.
 
     Parameters
@@ -102,6 +104,8 @@ def copy_of(parent: Float64Array, child: Float64Array, formats: Format, known: R
         The same part of both.
     formats : Format
         The coarsest formats that hold the values of either.
+    levels : Levels or None
+        Of the child, as `levels_of` finds them.
     known : Recipe, optional
         The formula of another matrix of the model, tried first.
 
@@ -111,7 +115,6 @@ def copy_of(parent: Float64Array, child: Float64Array, formats: Format, known: R
         None when the child lies on no grid, when the parent lies on it too, or when codes and parent do not agree. They
         do as well where the other model came from this one by a little training: see `Copy.is_rounding`.
     """
-    levels = levels_of(child, formats.child)
     if levels is None:
         return None
     before, after = (parent, child) if levels.axis == "inputs" else (parent.T, child.T)

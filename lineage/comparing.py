@@ -33,6 +33,7 @@ from lineage.reading import sign
 from lineage.record import SCHEMA_VERSION, RunRecord, input_entry, row_key_parameter, run_entry
 from lineage.relation import Relation, identical, relate
 from lineage.signature import Signature
+from lineage.stepping import steps_between
 from lineage.structure import relate_looked
 from lineage.thorough import add_thorough
 from stats.combine import family_level
@@ -132,6 +133,7 @@ def compare(
             options,
             is_identical=lambda: _is_identical(source_a, source_b, options),
             closer=lambda found: look_closely(source_a, source_b, first, second, options, found),
+            steps=lambda: steps_between((source_a, first), (source_b, second), options.row_key, options.max_bytes),
         )
         if options.published:
             add_published(document, source_a, source_b, key=options.row_key, max_bytes=options.max_bytes)
@@ -151,6 +153,7 @@ def compare_signed(
     *,
     is_identical: Callable[[], bool | None] = lambda: None,
     closer: Callable[[Evidence], Look | None] = lambda _evidence: None,
+    steps: Callable[[], Relation | None] = lambda: None,
 ) -> dict[str, Any]:
     """The document of one pair, from two signatures.
 
@@ -163,13 +166,15 @@ def compare_signed(
     closer : callable
         Asked, with what was found, only when nothing was or the relation is not plain: looks closely, or returns None
         when it cannot.
+    steps : callable
+        Asked only of a related pair: what was done to one model to make the other, where steps can be replayed.
 
     Returns
     -------
     dict
     """
     evidence = gather(a, b)
-    judged = judge(a, b, evidence, options, is_identical, closer)
+    judged = judge(a, b, evidence, options, Questions(is_identical, closer, steps))
     evidence = judged.deeper or evidence
     record = RunRecord(
         command="compare",
@@ -196,22 +201,25 @@ class Judgement:
     deeper: Evidence | None = None
 
 
-def judge(
-    a: Signature,
-    b: Signature,
-    evidence: Evidence,
-    options: CompareOptions,
-    is_identical: Callable[[], bool | None] = lambda: None,
-    closer: Callable[[Evidence], Look | None] = lambda _evidence: None,
-) -> Judgement:
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What is asked of opened models, only where it matters; see `compare_signed`."""
+
+    is_identical: Callable[[], bool | None] = lambda: None
+    closer: Callable[[Evidence], Look | None] = lambda _evidence: None
+    steps: Callable[[], Relation | None] = lambda: None
+
+
+def judge(a: Signature, b: Signature, evidence: Evidence, options: CompareOptions, ask: Questions) -> Judgement:
     """Verdict at the level used: only a valid test, or equality of everything, can say `related` or `identical`."""
     rejects = evidence.log_pvalue <= math.log(options.level)
-    same = is_identical() if a.slices_digest == b.slices_digest else False
+    same = ask.is_identical() if a.slices_digest == b.slices_digest else False
     if same:
         return Judgement("identical", identical("every stored value"))
-    if rejects and is_plain(a, b, evidence):
-        return Judgement("related", relate(a, b, differs=same is False))
-    seen = closer(evidence)
+    replayed = ask.steps() if rejects else None
+    if replayed is not None or (rejects and is_plain(a, b, evidence)):
+        return Judgement("related", replayed or relate(a, b, differs=same is False))
+    seen = ask.closer(evidence)
     if seen is not None:
         evidence = deepened(evidence, seen.tests)
         rejects = evidence.log_pvalue <= math.log(options.level)

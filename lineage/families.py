@@ -1,21 +1,20 @@
 """Families from tested pairs: one graph of nodes, directed edges and links that stay open."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lineage.graph import Component, Edge, LineageGraph, Node, Unresolved, connected_components
 from lineage.grouping import groups_of
-from lineage.infer import OPEN_BAND, Link
+from lineage.infer import OPEN_BAND, Link, sigmoid
 from lineage.linking import Linker
 from lineage.making import Made
 from lineage.members import Member
 from lineage.metadata import Claims, Joint, with_claims
+from lineage.peeling import refined
 from lineage.placing import Ask, Placed, place
-from lineage.relation import LOG_ODDS_CAP
 from lineage.study import Study
 from lineage.tested import PairTests
-from lineage.updates import low_rank_update
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +115,7 @@ def _settle(placed: Placed, studies: Mapping[str, Study], unresolved: list[Unres
     edges = []
     for item in placed.links:
         link, forward = item.link, item.a_is_parent
-        adapter = low_rank_update(studies[link.a], studies[link.b]) if {link.a, link.b} <= studies.keys() else None
-        kind, details = (link.kind, {}) if adapter is None else ("lora-merge", adapter.details)
+        kind, details = _refined(link, studies, forward)
         if OPEN_BAND[0] <= forward <= OPEN_BAND[1]:
             unresolved.append(Unresolved(link.a, link.b, kind, link.log_pvalue, "direction-undetermined"))
             continue
@@ -142,11 +140,20 @@ def _settle(placed: Placed, studies: Mapping[str, Study], unresolved: list[Unres
     return edges
 
 
+def _refined(link: Link, studies: Mapping[str, Study], forward: float) -> tuple[str, dict[str, Any]]:
+    """Kind of a link and what stands behind it, where the size of the change does not tell."""
+    if not {link.a, link.b} <= studies.keys():
+        return link.kind, {}
+    first, second = (link.a, link.b) if forward >= 0.5 else (link.b, link.a)
+    found = refined(studies[first], studies[second]) or refined(studies[second], studies[first])
+    return (link.kind, {}) if found is None else (found.kind, {**found.details, "steps": list(found.steps)})
+
+
 def _made_edges(made: Sequence[Made], ask: Ask) -> list[Edge]:
     """Edges of what was made by a formula, from each of its sources that a test relates to it."""
     edges = []
-    sure = 1.0 / (1.0 + math.exp(-LOG_ODDS_CAP))
     for item in made:
+        sure = sigmoid(item.log_odds)
         for parent, coefficient in item.parents:
             link = ask(parent, item.child)
             if link is not None:
@@ -156,7 +163,7 @@ def _made_edges(made: Sequence[Made], ask: Ask) -> list[Edge]:
                         parent,
                         item.child,
                         item.kind,
-                        sure,
+                        sure * item.belongs,
                         sure,
                         link.log_pvalue,
                         link.exactness,

@@ -55,9 +55,13 @@ class RootedLink:
 
 
 def copies_of(links: Sequence[Link]) -> dict[str, Link]:
-    """Each mechanical copy (a cast) with the link to what it was made from; where neither is, the larger id."""
+    """Each mechanical copy (a cast) with the link to what it was made from; where neither is, the larger id.
+
+    Of several sources the one fewest roundings away: a copy in BF16 of a copy in F16 is replayed from both of its ancestors.
+    """
     found: dict[str, Link] = {}
-    for link in sorted((k for k in links if k.kind == "cast"), key=lambda k: (-abs(k.log_odds), k.a, k.b)):
+    casts = [k for k in links if k.kind == "cast"]
+    for link in sorted(casts, key=lambda k: (-abs(k.log_odds), len(k.evidence.get("steps", ())), k.a, k.b)):
         source, copy = (link.a, link.b) if link.log_odds >= 0.0 else (link.b, link.a)
         above = source
         while above in found and above != copy:

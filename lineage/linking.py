@@ -102,5 +102,6 @@ def _evidence(relation: Relation, distance: float) -> dict[str, Any]:
         "squared_distance": round(distance, 9) if math.isfinite(distance) else None,
         "kind_probability": round(relation.probability, 4),
         "relative_change": relation.details.get("relative_change"),
+        "steps": list(relation.steps),
         "signals": [{"name": s.name, "log_odds": round(s.log_odds, 4)} for s in relation.signals],
     }

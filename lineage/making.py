@@ -1,4 +1,4 @@
-"""Members of a family that were made by a formula: casts, quantised copies, and merges of other members.
+"""Members of a family that were made by a formula: quantised and pruned copies, and merges of other members.
 
 They are found first and taken out: rounding noise and averages sit between their sources and everything else, and would
 bend any tree of distances. Each carries the rounding of its own making, which tells the direction exactly.
@@ -14,7 +14,7 @@ from crawl.casts import SIGNIFICANT_BITS
 from lineage.distances import squared_distances
 from lineage.ensemble import Merge
 from lineage.merging import find_merge
-from lineage.quantising import hidden_quantisation, quantised_copy
+from lineage.peeling import Grids, made_steps, may_be_made
 from lineage.relation import LOG_ODDS_CAP
 from lineage.stored import Arrays, narrowest
 from lineage.study import Study
@@ -30,9 +30,6 @@ LEAST_EXPLAINED = 0.2
 """Share of a member's distance from its nearest that others must explain for a merge to be looked for: 0.3 and more are
 left of the sparsest of DARE (arXiv 2311.03099) in use, the methods without chance leave 0.8 and more."""
 
-_ASKED = 3
-"""Matrices of a model that are asked first whether they lie on a grid."""
-
 FEWEST = 3
 """Members of one shape from which one can be a merge of two others."""
 
@@ -47,11 +44,13 @@ class Made:
     parents : tuple of (str, float or None)
         Ids and, in a merge, coefficients.
     kind : str
-        `quantized` or `merge`, `frankenmerge` where whole layers were taken.
+        `quantized`, `prune` or `merge`, `frankenmerge` where whole layers were taken.
     details : mapping
         Method and what was replayed.
     log_odds : float
         Of each direction, natural.
+    belongs : float
+        Probability of these parents: one over the number of members that give this one as exactly.
     """
 
     child: str
@@ -59,10 +58,11 @@ class Made:
     kind: str
     details: Mapping[str, Any] = field(default_factory=dict)
     log_odds: float = LOG_ODDS_CAP
+    belongs: float = 1.0
 
 
 def find_made(members: Sequence[Study]) -> tuple[Made, ...]:
-    """Members of one shape that were quantised or merged from others among them.
+    """Members of one shape that were quantised, pruned or merged from others among them.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def find_made(members: Sequence[Study]) -> tuple[Made, ...]:
     found: dict[str, Made] = {}
     for i, member in enumerate(members):
         near = sorted((j for j in range(len(members)) if j != i), key=lambda j: (squared[i, j], members[j].id))
-        made = _quantised(member, [members[j] for j in near[:NEAREST]])
+        made = _copied(member, [members[j] for j in near[:NEAREST]])
         if made is not None:
             found[member.id] = made
     plain = [m for m in members if m.id not in found]
@@ -176,22 +176,19 @@ def explained_share(squared: Float64Array, i: int) -> float:
     return float(solved @ target / squared[i, first])
 
 
-def _quantised(member: Study, near: Sequence[Study]) -> Made | None:
-    if hidden_quantisation(_few(member.matrices), member.dtype) is None:
+def _copied(member: Study, near: Sequence[Study]) -> Made | None:
+    """The nearest of the members from which steps give this one; how many of them do is part of the answer."""
+    if not may_be_made(member):
         return None
-    for other in near:
-        copy = quantised_copy(other.matrices, member.matrices, member.dtype)
-        if copy is not None:
-            details = {"method": copy.method, "bits": copy.bits, "group": copy.group, "replay_share": copy.replay}
-            return Made(member.id, ((other.id, None),), "quantized", details)
-    return None
-
-
-def _few(matrices: Arrays) -> Arrays:
-    """Some of the matrices, spread over the model: a quantised model shows it in each."""
-    names = sorted(matrices)
-    step = max(1, len(names) // _ASKED)
-    return {k: matrices[k] for k in names[::step][:_ASKED]}
+    grids: Grids = {}
+    found = [(other.id, made) for other in near if (made := made_steps(other, member, grids)) is not None]
+    if not found:
+        return None
+    source, steps = found[0]
+    details = {"steps": list(steps.steps), **steps.details}
+    if len(found) > 1:
+        details["as_well"] = sorted(i for i, _ in found[1:])
+    return Made(member.id, ((source, None),), steps.kind, details, steps.log_odds, 1.0 / len(found))
 
 
 def _merged(member: Study, merge: Merge) -> Made:

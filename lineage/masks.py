@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lineage.casting import Chain, find_chain
+from lineage.casting import SHARE, Chain, find_chain
 from lineage.stored import Arrays, Values, is_table, paired
 from stats.arrays import Float64Array
 from stats.pruning import Mask, Pattern, find_pattern
@@ -118,6 +118,31 @@ def find_mask(parent: Arrays, child: Arrays, dtypes: Mapping[str, str]) -> Prune
         chain=_kept_chain(parent, child, dtypes, set(pruned)),
         ratio=_ratio(list(pruned.values()), gone),
     )
+
+
+def shared_below_masks(a: Arrays, b: Arrays) -> dict[str, Any] | None:
+    """Numbers of two pruned copies of one model: equal wherever both have a value, each with values the other lacks.
+
+    Parameters
+    ----------
+    a, b : mapping of str to ndarray
+        Stored values of the same arrays of both, in one format.
+
+    Returns
+    -------
+    dict or None
+        Shares of values that only one side has. None where one could have been made from the other, or values differ.
+    """
+    pairs = [(x, y) for _, x, y in paired(a, b)]
+    n = sum(x.size for x, _ in pairs)
+    only_a = sum(int(np.count_nonzero((x != 0.0) & (y == 0.0))) for x, y in pairs)
+    only_b = sum(int(np.count_nonzero((x == 0.0) & (y != 0.0))) for x, y in pairs)
+    both = sum(int(np.count_nonzero((x != 0.0) & (y != 0.0))) for x, y in pairs)
+    unequal = sum(int(np.count_nonzero((x != 0.0) & (y != 0.0) & (x != y))) for x, y in pairs)
+    if min(only_a, only_b) < LEAST * max(n, 1) or not both or unequal > (1.0 - SHARE) * both:
+        return None
+    found = {"only_a": only_a / n, "only_b": only_b / n, "shared_equal": 1.0 - unequal / both}
+    return {k: round(v, 6) for k, v in found.items()}
 
 
 def masked(parent: Arrays, child: Arrays) -> dict[str, Values]:

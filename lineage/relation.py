@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lineage.change import Change, is_cast, is_equal, is_on_grid, is_wider, measure_change
+from lineage.casting import Chain, find_chain, narrow_grid
+from lineage.change import Change, common_arrays, is_comparable, is_equal, measure_change
 from lineage.signature import Signature
 
 MIN_PROBABILITY = 0.6
@@ -13,6 +14,10 @@ MIN_PROBABILITY = 0.6
 
 LOG_ODDS_CAP = 14.0
 """Cap on the natural log-odds of any one signal, however exact."""
+
+GRID_HISTORY = 8.0
+"""Log-odds that a model near the values of a coarser one was trained from it. Rounding leaves differences of every size up
+to half a step; smaller ones alone come from training that began there, or at a common ancestor on the same grid."""
 
 SMALL_CHANGE = 0.2
 """Relative change of the matrices up to which training on is called a fine-tune, beyond it continued pre-training."""
@@ -122,21 +127,14 @@ def relate(a: Signature, b: Signature, *, differs: bool = False) -> Relation:
             details={"compared": "every value read; the rest was not read"},
             calibrated_on={"population": "none: what was not read may differ", "n": 0, "ece": None},
         )
-    forward, backward = (is_cast(a, b), is_cast(b, a)) if a.dtype != b.dtype else (False, False)
-    if forward or backward:
-        return Relation(
-            "cast",
-            1.0,
-            steps=("cast",),
-            signals=_cast_signals(a, b, forward=forward, backward=backward),
-            details={"from": a.dtype, "to": b.dtype},
-            calibrated_on=EXACT,
-        )
-    change = measure_change(a, b)
-    return relate_change(change)
+    forward, backward = (_chain(a, b), _chain(b, a)) if _may_be_cast(a, b) else (None, None)
+    cast = _cast(a, b, forward, backward)
+    return cast if cast is not None else relate_change(measure_change(a, b), signals=_history(forward, backward))
 
 
-def relate_change(change: Change, details: Mapping[str, Any] | None = None) -> Relation:
+def relate_change(
+    change: Change, details: Mapping[str, Any] | None = None, signals: tuple[Signal, ...] = ()
+) -> Relation:
     """Kind of a relation from the size of a change, with the shares measured on the trained fixtures.
 
     Parameters
@@ -145,22 +143,54 @@ def relate_change(change: Change, details: Mapping[str, Any] | None = None) -> R
         As measured, on aligned tensors where a rewrite was undone.
     details : mapping, optional
         Further numbers for the relation.
+    signals : tuple of Signal
+        Evidence of direction.
 
     Returns
     -------
     Relation
     """
-    return _statistical(change, {**_details(change), **(details or {})})
+    return replace(_statistical(change, {**_details(change), **(details or {})}), signals=signals)
 
 
-def _cast_signals(a: Signature, b: Signature, *, forward: bool, backward: bool) -> tuple[Signal, ...]:
-    """The rounded copy is the child, unless the wider file could have been made from the narrower one."""
-    if forward and backward:
-        return ()
-    wide, narrow, sign = (a, b, 1.0) if is_wider(a.dtype, b.dtype) else (b, a, -1.0)
-    if is_on_grid(wide, narrow.dtype):
-        return ()
-    return (Signal("rounding-residual", sign * LOG_ODDS_CAP),)
+def _may_be_cast(a: Signature, b: Signature) -> bool:
+    """Whether formats differ, or one side lies on a coarser grid than it is stored in."""
+    if a.dtype != b.dtype:
+        return True
+    few = [(next(iter(s.census.values()), None), s.dtype) for s in (a, b)]
+    return any(v is not None and narrow_grid([v[:1]], dtype) is not None for v, dtype in few)
+
+
+def _chain(source: Signature, target: Signature) -> Chain | None:
+    """Roundings of the matrices read; norms are often left in a wider format than the rest."""
+    if not is_comparable(source, target):
+        return None
+    arrays = common_arrays(source, target)
+    return find_chain([(x, y, target.dtype) for _, x, y, is_vector in arrays if not is_vector])
+
+
+def _cast(a: Signature, b: Signature, forward: Chain | None, backward: Chain | None) -> Relation | None:
+    """The rounded copy is the child; equal values in another format have no direction."""
+    if forward is not None and not forward.formats and backward is not None and not backward.formats:
+        if a.dtype == b.dtype:
+            return None
+        details = {"from": a.dtype, "to": b.dtype, "through": []}
+        return Relation("cast", 1.0, (), ("cast",), (), details, EXACT)
+    for chain, source, target, sign in ((forward, a, b, 1.0), (backward, b, a, -1.0)):
+        if chain is not None and chain.is_rounding:
+            details = {"from": source.dtype, "to": target.dtype, "through": list(chain.formats)}
+            signals = (Signal("rounding-residual", sign * LOG_ODDS_CAP),)
+            return Relation("cast", 1.0, (), ("cast",) * len(chain.formats), signals, details, EXACT)
+    return None
+
+
+def _history(forward: Chain | None, backward: Chain | None) -> tuple[Signal, ...]:
+    """A model that rounds to another one, and lies nearer to it than rounding leaves anything, was trained from it."""
+    if forward is not None and forward.formats and not forward.is_rounding:
+        return (Signal("grid-history", -GRID_HISTORY),)
+    if backward is not None and backward.formats and not backward.is_rounding:
+        return (Signal("grid-history", GRID_HISTORY),)
+    return ()
 
 
 def _details(change: Change) -> dict[str, Any]:

@@ -5,6 +5,7 @@ what a merge is made of, and how far apart the members are need more values. The
 fixed by shapes alone, and only of models that have kin among the inputs.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -127,6 +128,20 @@ def study(source: WeightSource, key: RowKey, *, name: str) -> Study | None:
         bytes_read=source.bytes_read - before[0],
         requests=source.requests - before[1],
     )
+
+
+def study_bytes(source: WeightSource) -> int:
+    """Most bytes that `study` reads of a model, its header left out."""
+    whole = source.n_parameters <= WHOLE
+    total = 0
+    for group, _, view in _views(source):
+        n = math.prod(view.shape)
+        if not whole and group == "tables":
+            n = min(n, (TABLE_ROWS + TAIL_ROWS) * COLUMNS)
+        elif not whole and group == "matrices":
+            n = min(n, ROWS * COLUMNS)
+        total += n * len(view.tensor.span) // max(1, math.prod(view.tensor.shape))
+    return total
 
 
 def is_usable(values: Values) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from crawl.casts import SIGNIFICANT_BITS
-from lineage.stored import Values
+from lineage.stored import rounded
 from lineage.study import Study
 from stats.rank import delta_rank
 
@@ -60,21 +60,22 @@ def low_rank_update(parent: Study, child: Study) -> LowRank | None:
     Returns
     -------
     LowRank or None
-        None unless everything else is bit-identical, matrices of some kind never changed, and of the changed ones four in
-        five have low rank, three in five the same give or take one.
+        None unless everything else is bit-identical, rounded to the format of the child where that is coarser, and of the
+        changed matrices four in five have low rank, three in five the same give or take one.
 
     Notes
     -----
     Ranks count singular values above what rounding to the stored formats leaves (`stats.rank.delta_rank`). Symmetric in
     both models: no direction. Cost: one decomposition of at most 256 x 256 for each changed matrix.
     """
-    if parent.shape_class != child.shape_class or parent.dtypes != child.dtypes:
+    if parent.shape_class != child.shape_class or parent.dtypes.keys() != child.dtypes.keys():
         return None
-    rest = (*_changed(parent.tables, child.tables), *_changed(parent.vectors, child.vectors))
-    changed = _changed(parent.matrices, child.matrices)
+    before = {k: rounded(v, child.dtypes[k]) for k, v in {**parent.slices, **parent.vectors}.items()}
+    rest = [k for group in (child.tables, child.vectors) for k, v in group.items() if not np.array_equal(before[k], v)]
+    changed = [k for k in sorted(child.matrices) if not np.array_equal(before[k], child.matrices[k])]
     if rest or not changed:
         return None
-    if any(np.mean(parent.matrices[k] != child.matrices[k]) < _SPREAD for k in changed):
+    if any(np.mean(before[k] != child.matrices[k]) < _SPREAD for k in changed):
         return None
     kinds = {k.partition(".")[2] for k in changed}
     ranks = {k: _rank(k, parent, child) for k in changed}
@@ -85,10 +86,6 @@ def low_rank_update(parent: Study, child: Study) -> LowRank | None:
     if sum(abs(r - mode) <= 1 for r in low) < _AGREE * len(changed):
         return None
     return LowRank(mode, tuple(sorted(kinds)), ranks)
-
-
-def _changed(a: Mapping[str, Values], b: Mapping[str, Values]) -> list[str]:
-    return [k for k in sorted(a.keys() & b.keys()) if not np.array_equal(a[k], b[k])]
 
 
 def _rank(name: str, parent: Study, child: Study) -> int:

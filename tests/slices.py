@@ -3,6 +3,8 @@
 import numpy as np
 
 import nulls
+from lineage.plan import PUBLIC_KEY
+from lineage.study import study
 
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64"}
 
@@ -17,3 +19,10 @@ def slices(weights):
         read = source.view_vector if len(view.shape) == 1 else lambda v: source.view_rows(v, np.arange(v.shape[0]))
         found[name] = np.asarray(read(view), dtype=np.float64)
     return found, source.dtype
+
+
+def study_of(weights, name):
+    """The second reading of a model of the fixtures."""
+    found = study(nulls.opened(weights, name), PUBLIC_KEY, name=name)
+    assert found is not None
+    return found

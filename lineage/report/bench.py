@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from xml.sax.saxutils import escape
 
-from lineage.export.markup import escaped
 from lineage.names import safe
 
 _ROW, _LEFT, _WIDTH, _TOP = 18, 210, 460, 54
@@ -95,7 +95,7 @@ def bench_picture(document: Mapping[str, Any]) -> str:
     for i, scheme in enumerate(schemes):
         x = _LEFT + 90 * i
         parts.append(f'<circle cx="{x + 4}" cy="34" r="4" fill="{_COLOURS[i % len(_COLOURS)]}"/>')
-        parts.append(f'<text x="{x + 12}" y="38">{escaped(scheme)}</text>')
+        parts.append(f'<text x="{x + 12}" y="38">{escape(scheme)}</text>')
     parts += _grid(height - 40)
     for row, attack in enumerate(attacks):
         parts.append(_label(attack, _TOP + _ROW * row + _ROW / 2))
@@ -113,7 +113,7 @@ def _grid(bottom: float) -> list[str]:
 
 
 def _label(attack: str, y: float) -> str:
-    return f'<text x="{_LEFT - 10}" y="{y + 4}" text-anchor="end">{escaped(attack)}</text>'
+    return f'<text x="{_LEFT - 10}" y="{y + 4}" text-anchor="end">{escape(attack)}</text>'
 
 
 def _dots(summary: Sequence[Mapping[str, Any]], attack: str, schemes: Sequence[str], y: float) -> list[str]:
@@ -123,7 +123,7 @@ def _dots(summary: Sequence[Mapping[str, Any]], attack: str, schemes: Sequence[s
             continue
         share = min(1.05, max(-0.02, float(row["kept"])))
         colour = _COLOURS[schemes.index(row["scheme"]) % len(_COLOURS)]
-        told = f"<title>{escaped(row['scheme'])}, {escaped(attack)}: {row['kept']:.3f}</title>"
+        told = f"<title>{escape(row['scheme'])}, {escape(attack)}: {row['kept']:.3f}</title>"
         made.append(
             f'<circle cx="{_LEFT + _WIDTH * share:.1f}" cy="{y}" r="4" fill="{colour}" opacity="0.8">{told}</circle>'
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lineage.distances import squared_distances
+from lineage.inherited import changed_arrays, changed_rows
 from lineage.relation import LOG_ODDS_CAP, Signal
 from lineage.signals import Traits, decay_of, decay_signal, is_another_source, weak_signals
 from lineage.study import Study
@@ -38,12 +39,16 @@ class Kinship:
         For i < j: what speaks of direction; log-odds above 0 favour i as the parent.
     excluded : (n, n) bool
         [i, j]: untouched rows show that j was not made from i in one run.
+    rows, arrays : (n, n) float64 or None
+        Shares of rows of tables and of whole arrays that changed between two members (`lineage.inherited`).
     """
 
     ids: tuple[str, ...]
     squared: Float64Array
     signals: Mapping[tuple[int, int], tuple[Signal, ...]]
     excluded: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    rows: Float64Array | None = None
+    arrays: Float64Array | None = None
 
     def log_odds(self, i: int, j: int) -> float:
         """Natural log-odds that i is the parent of j, given the edge, capped."""
@@ -85,7 +90,8 @@ def kinship(members: Sequence[Study], traits: Mapping[str, Traits]) -> Kinship:
             signals[i, j] = (*decay_signal(decay), *found)
             excluded[i, j] = is_another_source(decay)
             excluded[j, i] = decay is not None and is_another_source(_reversed(decay))
-    return Kinship(tuple(m.id for m in members), squared, signals, excluded)
+    rows, arrays = changed_rows(members), changed_arrays(members)
+    return Kinship(tuple(m.id for m in members), squared, signals, excluded, rows, arrays)
 
 
 def extrapolated(squared: Float64Array) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:

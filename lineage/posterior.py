@@ -25,8 +25,16 @@ more the more they have (arXiv 2503.10633 takes preferential attachment as one o
 
 _ROUNDS = 3
 
-EXCLUSION = 6.0
+EXCLUSION = 4.0
 """Log weight a link loses where untouched rows show another source."""
+
+ROWS_CHANGED = 500.0
+"""Log weight a link would lose if all rows of the tables changed: four nats for each of the 128 rows of the nursery. Of
+larger tables the share counts, because the texts of a step touch many rows at once. By the likelihood of the true trees of
+the fitted families and twins of them, as are `EXCLUSION` and `ARRAYS_CHANGED`."""
+
+ARRAYS_CHANGED = 10.0
+"""Log weight a link would lose if all matrices, tables and vectors changed."""
 
 NEAREST = 1e-12
 """Squared distance below which two members count as equally near."""
@@ -72,7 +80,7 @@ def tree_posterior(kin: Kinship, *, sharpness: float = SHARPNESS, claims: Float6
     Notes
     -----
     log weight of u -> v: -sharpness / 2 log d2(u, v) + half the log-odds of the direction, less `EXCLUSION` where the
-    untouched rows of v come from elsewhere, plus `POPULARITY` times the log of half a child and those u is believed to
+    untouched rows of v come from elsewhere, less `ROWS_CHANGED` and `ARRAYS_CHANGED` times the shares that changed, plus `POPULARITY` times the log of half a child and those u is believed to
     have beside v, by three rounds of the marginals. Cost: O(n^3).
     """
     n = len(kin.ids)
@@ -92,6 +100,9 @@ def link_weights(kin: Kinship, sharpness: float) -> Float64Array:
     n = len(kin.ids)
     distance = np.maximum(kin.squared, NEAREST)
     weights = -0.5 * sharpness * np.log(distance)
+    for share, weight in ((kin.rows, ROWS_CHANGED), (kin.arrays, ARRAYS_CHANGED)):
+        if share is not None:
+            weights -= weight * (share - share.max())
     for i in range(n):
         for j in range(n):
             if i != j:

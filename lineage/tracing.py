@@ -9,6 +9,7 @@ from typing import Any
 from crawl import OpenOptions
 from lineage.detect import detectable_similarity, not_covered
 from lineage.documents import log10, model_entry
+from lineage.errors import UsageError
 from lineage.evidence import gather
 from lineage.families import Kindred, family_graph
 from lineage.graph import LineageGraph
@@ -112,8 +113,20 @@ def trace(reference: str, options: TraceOptions, progress: Tell | None = None) -
         tell("reading", 0, 1)
         query = find_query(reference, shelf, options.row_key, options.open_options)
         tell("reading", 1, 1)
+        _check_reading(query, store)
         found = look(query, shelf, Finder(store, backend=options.backend), options, tell)
         return document_of(found, options, time.perf_counter() - start)
+
+
+def _check_reading(query: Query, store: Store) -> None:
+    """Signatures of two row keys were read at different rows: no test is possible."""
+    mine, held = f"{query.signature.version} {query.signature.key_name}", store.meta("reading")
+    if held not in {"", mine}:
+        raise UsageError(
+            f"read with signature version and row key {mine}, and the index holds {held}",
+            where=query.id,
+            hint="give the row key of the index with --row-key",
+        )
 
 
 def look(

@@ -222,7 +222,7 @@ def test_an_empty_index_has_no_candidates(tmp_path, base):
 def test_planted_parents_are_found(index):
     """The small version of docs/methods/searching-measured.md."""
     path, vectors, world = index
-    classes = planted.measured(2)
+    classes = planted.measured(1)
     missed = []
     with Store.open(path) as store:
         finder = Finder(store)

@@ -6,14 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from stats.arrays import Float64Array, IntVector
-from stats.kernels.carriers import BLOCK, add_carriers, row_rms
+from stats.kernels.carriers import BLOCK, add_brain, add_carriers, row_rms
 
 SYMBOLS = 512
 UNIT = 2.0**17
 """A weight counts in steps of its row's root mean square over this: far below any mark."""
 
 MOST_CLIP = 16.0
-Rows = npt.NDArray[np.floating]
+Rows = npt.NDArray[np.floating | np.uint16]
 ByteMatrix = npt.NDArray[np.uint8]
 
 
@@ -99,21 +99,23 @@ def scales(rows: Rows) -> Float64Array:
     return out
 
 
-def carried(rows: Rows, scale: Float64Array, signs: ByteMatrix, symbols: IntVector, *, clip: float) -> Carried:
+def carried(
+    rows: Rows, signs: ByteMatrix, symbols: IntVector, *, clip: float, scale: Float64Array | None = None
+) -> Carried:
     """Add up keyed signs times rows, each row in units of its scale.
 
     Parameters
     ----------
-    rows : (m, n) float32 or float64
-        NaN counts as 0.
-    scale : (m,) float64
-        Rows of scale 0 count as 0.
+    rows : (m, n) float32, float64, or uint16
+        uint16 are the stored bits of bfloat16. NaN counts as 0.
     signs : (m, >= n / 8) uint8
         One bit a weight, lowest first; 1 is +1.
     symbols : (m, n / 64 rounded up) int64
         The code symbol of each 64 weights, below 512.
     clip : float
         Larger values count as this; at most 16.
+    scale : (m,) float64, optional
+        Rows of scale 0 count as 0; the root mean square of each row itself when absent.
 
     Returns
     -------
@@ -129,11 +131,17 @@ def carried(rows: Rows, scale: Float64Array, signs: ByteMatrix, symbols: IntVect
     Null (in use): the signs are fair and drawn without a look at `rows` and `scale`. Cost: O(m n).
     """
     m, n = rows.shape
-    fits = scale.shape == (m,) and signs.shape[0] == m and signs.shape[1] * 8 >= n
-    if not fits or symbols.shape != (m, -(-n // BLOCK)):
+    fits = signs.shape[0] == m and signs.shape[1] * 8 >= n and symbols.shape == (m, -(-n // BLOCK))
+    if not fits or (scale is not None and scale.shape != (m,)):
         raise ValueError(f"carried: shapes do not fit rows of {rows.shape}")
     if not 0.0 < clip <= MOST_CLIP or (symbols.size and (symbols.min() < 0 or symbols.max() >= SYMBOLS)):
         raise ValueError("carried: a symbol or the clip is out of range")
     out = np.zeros((4, SYMBOLS), dtype=np.int64)
-    add_carriers(np.ascontiguousarray(rows), scale, signs, symbols, clip, UNIT, out)
+    held = np.ascontiguousarray(rows)
+    if held.dtype == np.uint16 and scale is None:
+        add_brain(held, signs, symbols, clip, UNIT, out)
+    elif held.dtype.kind == "f":
+        add_carriers(held, scales(held) if scale is None else scale, signs, symbols, clip, UNIT, out)
+    else:
+        raise ValueError(f"carried: rows of {held.dtype} with a scale of their own")
     return Carried(*out)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from stats.arrays import Float64Array, IntVector
 from stats.kernels.carriers import BLOCK
-from stats.kernels.dither import round_keyed, shift_rows
+from stats.kernels.dither import change_sums, round_keyed, shift_rows
 
 Rows = npt.NDArray[np.floating]
 
@@ -80,4 +80,24 @@ def rounded(target: Float64Array, draws: npt.NDArray[np.uint16], grid: Grid) -> 
     """
     out = np.empty(target.shape)
     round_keyed(np.ascontiguousarray(target), np.ascontiguousarray(draws), grid.bits, grid.lowest, grid.largest, out)
+    return out
+
+
+def change(before: Rows, after: Rows, bits: int) -> Float64Array:
+    """Sums over two versions of some rows.
+
+    Parameters
+    ----------
+    before, after : (m, n) float
+    bits : int
+        Significant bits of the format they are stored in.
+
+    Returns
+    -------
+    (8,) float64
+        Values, changed ones, sum of squares, of squared changes, of the squares that rounding to `bits` leaves on average,
+        zeros that changed; largest change, largest relative change of a row. What is not finite is left out.
+    """
+    out = np.zeros(8)
+    change_sums(np.ascontiguousarray(before), np.ascontiguousarray(after), bits, out)
     return out

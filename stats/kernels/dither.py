@@ -34,3 +34,35 @@ def round_keyed(target: Any, draws: Any, bits: int, lowest: int, largest: float,
             if not value <= largest:
                 value = np.nan
             out[r, i] = value if target[r, i] >= 0.0 else -value
+
+
+@kernel
+def change_sums(before: Any, after: Any, bits: int, out: Any) -> None:
+    """Add to out (8,): values, changed ones, w^2, d^2, step^2 / 12, zeros changed; then raise largest |d| and row d / w.
+
+    A step is the distance of neighbours of w among numbers of `bits` significant bits. What is not finite counts as 0.
+    """
+    for r in range(before.shape[0]):
+        own = shift = noise = 0.0
+        for i in range(before.shape[1]):
+            w = np.float64(before[r, i])
+            d = np.float64(after[r, i]) - w
+            if not np.isfinite(w) or not np.isfinite(d):
+                continue
+            own += w * w
+            shift += d * d
+            if d != 0.0:
+                out[1] += 1.0
+                out[6] = max(out[6], abs(d))
+                if w == 0.0:
+                    out[5] += 1.0
+            if w != 0.0:
+                _, exponent = math.frexp(w)
+                step = math.ldexp(1.0, exponent - bits)
+                noise += step * step
+        out[0] += before.shape[1]
+        out[2] += own
+        out[3] += shift
+        out[4] += noise / 12.0
+        if own > 0.0:
+            out[7] = max(out[7], math.sqrt(shift / own))

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -169,9 +170,9 @@ def read(blind: Carried, key: Key, *, planned: int, informed: Carried | None = N
     return Reading(
         test=result("dss", t, used.n, log_sign_tail(t) + math.log(n_variants) if used.n else 0.0),
         carriers=used.n,
-        coverage=min(1.0, used.n / max(1, planned)),
-        bit_errors=int(np.count_nonzero(np.sign(soft) != code)),
-        bits=SYMBOLS,
+        coverage=min(1.0, blind.n / max(1, planned)),
+        bit_errors=int(np.count_nonzero(np.sign(soft) == -code)),
+        bits=int(np.count_nonzero(soft)),
         payload=found,
     )
 
@@ -242,6 +243,12 @@ class Dss:
     def _against(self, w: npt.NDArray[Any], known: npt.NDArray[Any], role: str, key: Key) -> Carried:
         parts = (compared(_wide(w[a:b]), _wide(known[a:b]), a, role, key) for a, b in pieces(w.shape))
         return sum(parts, Carried.none())
+
+
+def as_stored(values: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
+    """Values in the numpy format of a name in safetensors headers; unchanged where none of `FORMATS` has it."""
+    named = next((n for n, header in FORMATS.items() if header == dtype), None)
+    return values if named is None else values.astype(getattr(ml_dtypes, named, named))
 
 
 def pieces(shape: tuple[int, ...]) -> Iterable[tuple[int, int]]:

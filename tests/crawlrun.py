@@ -41,7 +41,7 @@ class Crawls:
     def start(self, index: Path, **rest) -> tuple[int, Path]:
         """Begin a crawl: its process, and where its summary will be."""
         self._n += 1
-        told = self._folder / f"summary-{self._n}.json"
+        told = self._folder / f"summary-{self._parent.pid}-{self._n}.json"
         self._parent.stdin.write(json.dumps({"index": str(index), "told": str(told), **rest}) + "\n")
         self._parent.stdin.flush()
         return int(self._parent.stdout.readline()), told

@@ -124,9 +124,16 @@ class _Handler(BaseHTTPRequestHandler):
         with self.hub.lock:
             self.hub.busy += 1
             self.hub.busiest = max(self.hub.busiest, self.hub.busy)
+        self._is_counted = True
         try:
             self._answer()
         finally:
+            self._uncount()
+
+    def _uncount(self) -> None:
+        """Before the first byte is sent: the client may ask anew before this thread runs again."""
+        if self._is_counted:
+            self._is_counted = False
             with self.hub.lock:
                 self.hub.busy -= 1
 
@@ -178,6 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif broken and action in {"cut", "stall_body"}:
             body = body[:-3]
         self._note(answer.status, 0 if self.command == "HEAD" else len(body))
+        self._uncount()
         self.send_response(answer.status)
         for key, value in answer.headers.items():
             self.send_header(key, value)

@@ -115,7 +115,8 @@ class Traffic:
         limit = request.extensions.setdefault("timeout", {})
         for name, most in (("connect", self.options.connect_seconds), ("read", self.options.read_seconds)):
             limit[name] = most if limit.get(name) is None else min(limit[name], most)
-        free = self._hosts[request.url.host]
+        with self._lock:
+            free = self._hosts[request.url.host]
         if not free.acquire(timeout=self.options.deadline_seconds):
             raise NetworkError("no turn within the time limit", where=where)
         try:

@@ -9,13 +9,14 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from crawl import ModelRef, View, WeightSource, open_model
+from crawl import Architecture, ModelRef, View, WeightSource, open_model
 from lineage.documents import log10
 from lineage.errors import UsageError
 from lineage.record import SCHEMA_VERSION, RunRecord
+from lineage.undoing import undone
 from weightmark.attacks import BY_NAME, SUITES
 from weightmark.attacks.numbers import Array, Weights
-from weightmark.axes import Heads
+from weightmark.axes import MATRICES, Heads, split_role
 from weightmark.benchmark import Outcome, Trial, Undo, Unrun, run, wilson
 from weightmark.files import views_of
 from weightmark.scheme import Strength
@@ -78,7 +79,7 @@ def attacks_of(suite: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def bench(ref: str, options: BenchOptions, *, undo: Undo | None = None, tell: Tell | None = None) -> dict[str, Any]:
+def bench(ref: str, options: BenchOptions, *, tell: Tell | None = None) -> dict[str, Any]:
     """Mark a model under many keys, attack every copy, look for the marks.
 
     Parameters
@@ -86,8 +87,6 @@ def bench(ref: str, options: BenchOptions, *, undo: Undo | None = None, tell: Te
     ref : str
         The unmarked model. Nothing is written to it.
     options : BenchOptions
-    undo : callable, optional
-        Finds and undoes relabellings, for the attacks that are aligned first.
     tell : callable, optional
         Progress: stage, done, total.
 
@@ -107,11 +106,13 @@ def bench(ref: str, options: BenchOptions, *, undo: Undo | None = None, tell: Te
     with open_model(ModelRef.parse(ref)) as source:
         weights, heads = held_weights(source)
         counted = {"bytes_read": source.bytes_read, "requests": source.requests}
+        undo = undo_of(source.architecture)
         entry = {"id": source.ref.id, "header_digest": source.header_digest()}
     outcomes: list[Outcome] = []
     unrun: list[Unrun] = []
     for trial in trials:
-        found = run(trial, weights, names, keys=options.keys, seed=options.seed, heads=heads, undo=undo)
+        own = None if trial.scheme.caps.zero_distortion else undo  # orders are that mark: undoing them erases it
+        found = run(trial, weights, names, keys=options.keys, seed=options.seed, heads=heads, undo=own)
         _gather(trial, found, outcomes, unrun, tell, total=2 * options.keys * len(names))
     record = RunRecord("mark bench", _parameters(options), options.seed, inputs=[entry])
     record.run = {"seconds": round(time.perf_counter() - started, 3), **counted}
@@ -125,6 +126,18 @@ def bench(ref: str, options: BenchOptions, *, undo: Undo | None = None, tell: Te
         "summary": summary(outcomes),
         "skipped": [{"scheme": u.scheme, "attack": u.attack, "reason": u.reason} for u in unrun],
     }
+
+
+def undo_of(architecture: Architecture | None) -> Undo | None:
+    """What undoes relabellings of models of an architecture; None where it is unknown."""
+    if architecture is None:
+        return None
+
+    def undo(suspect: Mapping[str, Array], reference: Mapping[str, Array]) -> Mapping[str, Array]:
+        rest = {role: values for role, values in suspect.items() if split_role(role)[1] not in MATRICES}
+        return rest | undone(suspect, reference, architecture)
+
+    return undo
 
 
 def _gather(

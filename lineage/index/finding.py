@@ -18,14 +18,15 @@ EACH = 32
 same, and its other members by a search from those."""
 
 UNLIKELY = 3.0
-"""Distance from chance, in standard deviations, from which a field by labels makes a candidate; its first few always do."""
+"""Least distance from chance, in standard deviations, from which a field by labels makes a candidate; among many models
+the distance that chance reaches about once. The first few of each field always do."""
 
-_ALWAYS = 4
+_ALWAYS = 2
 ALIKE = 0.2
 """Correlation of inner products from which a model is a candidate; the first few always are. Strangers of the fixtures reach
 it once in seventy pairs, and the 5th percentile of relatives is 0.25."""
 
-_FIRST = 8
+_FIRST = 4
 _LOOKED_AT = 512
 """Models of each field of inner products whose finer numbers are looked at."""
 
@@ -114,10 +115,11 @@ class Finder:
         return [(names[row], found[row]) for row in ranked if names[row] not in without]
 
     def _by_labels(self, name: str, vector: Vector) -> tuple[IntVector, Float64Array]:
-        rows, gaps = self._nearest(name, words_of(vector, name), self.matrix.ranges(layout=vector.layout), EACH)
-        bits = FIELDS[name]
+        ranges = self.matrix.ranges(layout=vector.layout)
+        rows, gaps = self._nearest(name, words_of(vector, name), ranges, EACH)
+        bits, n = FIELDS[name], sum(part.stop - part.start for part in ranges)
         far = (bits - 2 * gaps) / math.sqrt(bits)
-        kept = (far >= UNLIKELY) | (np.arange(rows.size) < _ALWAYS)
+        kept = (far >= max(UNLIKELY, math.sqrt(2.0 * math.log(max(n, 1))))) | (np.arange(rows.size) < _ALWAYS)
         return rows[kept], np.sin(0.5 * math.pi * (1.0 - 2.0 * gaps[kept] / bits))
 
     def _by_products(self, vector: Vector) -> dict[int, float]:

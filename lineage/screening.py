@@ -13,7 +13,7 @@ import numpy as np
 
 from lineage.plan import VALUE_RUN
 from lineage.signature import Signature
-from stats.arrays import Float64Array
+from stats.arrays import Float64Array, IntVector
 
 LEAST_Z = 4.5
 LEAST_VECTOR_Z = 3.5
@@ -81,28 +81,26 @@ def screen(signatures: Sequence[Signature], *, most: int = FEW) -> Screen:
     comparable, strength = np.zeros((n, n), dtype=np.bool_), np.zeros((n, n))
     for (kind, _, _), held in groups.items():
         least = LEAST_VECTOR_Z if kind == "vector" else LEAST_Z
-        index = np.array([i for i, _ in held])
-        for at in np.array_split(np.arange(index.size), _parts(index.size)):
-            found = _agreement([held[k][1] for k in at.tolist()], [values for _, values in held]) / least
-            np.maximum.at(strength, (index[at][:, None], index[None, :]), found)
+        index, slices = np.array([i for i, _ in held]), [values for _, values in held]
+        for at, found in _agreements(slices, slices):
+            np.maximum.at(strength, (index[at][:, None], index[None, :]), found / least)
         comparable[np.ix_(index, index)] = True
     strength = np.maximum(strength, strength.T)
     return Screen((strength >= 1.0) | ~comparable | (n <= most), comparable, strength)
 
 
-def _parts(n: int) -> int:
-    return max(1, n * n // _AT_ONCE)
-
-
-def _agreement(left: Sequence[Float64Array], right: Sequence[Float64Array]) -> Float64Array:
-    """|z| of every pair under a random order of the units."""
-    inner, spread = (
-        np.stack([f(x).ravel() for x in left]) @ np.stack([f(y).ravel() for y in right]).T
-        for f in (lambda x: x, lambda x: x @ x.T)
+def _agreements(
+    left: Sequence[Float64Array], right: Sequence[Float64Array]
+) -> Iterator[tuple[IntVector, Float64Array]]:
+    """(positions on the left, |z| under a random order of the units of each with all on the right), some at a time."""
+    (x, inside_x), (y, inside_y) = (
+        (np.stack([v.ravel() for v in side]), np.stack([(v @ v.T).ravel() for v in side])) for side in (left, right)
     )
     n_units = left[0].shape[1]
-    found = np.abs(inner) / np.sqrt(np.maximum(spread, np.finfo(float).tiny) / (n_units - 1))
-    return np.asarray(np.where(np.isfinite(found), found, 0.0))
+    for at in np.array_split(np.arange(len(left)), max(1, len(left) * len(right) // _AT_ONCE)):
+        spread = np.maximum(inside_x[at] @ inside_y.T, np.finfo(float).tiny) / (n_units - 1)
+        found = np.abs(x[at] @ y.T) / np.sqrt(spread)
+        yield at, np.where(np.isfinite(found), found, 0.0)
 
 
 def _slices(s: Signature) -> Iterator[tuple[str, Any, Float64Array]]:

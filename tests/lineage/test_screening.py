@@ -5,7 +5,7 @@ import pytest
 
 from crawl import open_model
 from lineage.reading import sign
-from lineage.screening import _agreement, _centred, screen
+from lineage.screening import _agreements, _centred, screen
 from nulls import ROOT
 
 FIXTURES = ROOT / "fixtures"
@@ -58,8 +58,8 @@ def test_the_glance_counts_standard_deviations_of_a_random_order():
     y[2] += common
     a, b = _centred(x), _centred(y)
     drawn = [float(np.sum(a * b[:, rng.permutation(24)])) for _ in range(20_000)]
-    found = _agreement([a], [b])[0, 0]
-    assert found == pytest.approx(abs(float(np.sum(a * b))) / np.std(drawn), rel=0.03)
+    ((_, found),) = _agreements([a], [b])
+    assert found[0, 0] == pytest.approx(abs(float(np.sum(a * b))) / np.std(drawn), rel=0.03)
 
 
 def test_values_that_are_no_numbers_stop_no_glance(signatures):

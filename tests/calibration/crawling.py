@@ -176,6 +176,11 @@ def broken(folder: Path, made: hubworld.World, share: float, kills: int, seed: i
     }  # fmt: skip
 
 
+def save(lines: list[str]) -> None:
+    """Write what is measured so far."""
+    PAGE.write_text("\n".join(lines).rstrip("\n") + "\n")
+
+
 def main() -> None:
     """Measure everything and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -194,6 +199,7 @@ def main() -> None:
                   "| a repository | bytes a repository | most at one time | export |"),
                   "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
         digest = calm(folder, made, lines)
+        save(lines)
         lines += ["", "## Faults and kills", "", (f"Every exchange is broken with probability 0.05, by one of {len(hubworld.FAULTS)} kinds: "
                   f"{', '.join(hubworld.FAULTS)}. A kill is a SIGKILL at a random moment; the next run has `--resume`. A wrong token is "
                   "sent, so that there is a secret to lose."), "",
@@ -209,7 +215,7 @@ def main() -> None:
                 f"Entries in the index at each kill: {', '.join(map(str, found['held']))}." if found["held"] else ""
             )
         lines += ["", *filter(None, told)]
-    PAGE.write_text("\n".join(lines) + "\n")
+        save(lines)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from lineage.grouping import ask_all, ask_some
 from lineage.growing import Family, TreeOptions, tree_document
 from lineage.index.circle import Answers, Circle, Searcher, Tell
 from lineage.index.finding import Finder
+from lineage.index.leaning import lean_study
 from lineage.index.query import Query, find_query, parsed
 from lineage.index.resembling import Resemblance, resembling
 from lineage.index.shelf import Shelf
@@ -205,7 +206,10 @@ def _family(
     (ask_all if len(distinct) <= _ALL_PAIRS else ask_some)(seen, tests, tell)
 
     def studies_of(wanted: Sequence[Member]) -> dict[str, Study]:
+        """Of one kind for a whole family: values read at other places cannot be compared."""
         read = {m.id: query.study if m.id == query.id else shelf.study(m.id) for m in wanted}
+        if None in read.values():
+            read = {m.id: lean_study(m.signature) for m in wanted}
         return {name: found for name, found in read.items() if found is not None}
 
     graph = family_graph(members, duplicate_of, Kindred(distinct, tests, studies_of, None, options.seed))

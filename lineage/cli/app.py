@@ -9,6 +9,7 @@ from lineage.cli.crawl import command as crawl_command
 from lineage.cli.errors import report_error, report_usage
 from lineage.cli.export import command as export_command
 from lineage.cli.index import app as index_app
+from lineage.cli.mark import app as mark_app
 from lineage.cli.options import print_version
 from lineage.cli.streams import abandon_stdout
 from lineage.cli.trace import command as trace_command
@@ -28,6 +29,7 @@ app.command("tree", no_args_is_help=True)(tree_command)
 app.command("trace", no_args_is_help=True)(trace_command)
 app.command("crawl", no_args_is_help=True)(crawl_command)
 app.add_typer(index_app, name="index")
+app.add_typer(mark_app, name="mark")
 app.command("export", no_args_is_help=True)(export_command)
 
 

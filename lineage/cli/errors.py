@@ -13,8 +13,10 @@ NEGATIVE = 4
 _CODES: dict[str, int] = {
     "UsageError": USAGE,
     "AmbiguousModelError": USAGE,
+    "MarkedReferenceError": USAGE,
     "CrawlError": OPERATIONAL,
     "LineageError": OPERATIONAL,
+    "WatermarkError": OPERATIONAL,
 }
 """By class name, looked up along the MRO: the classes themselves would pull numpy into `lineage --help`."""
 

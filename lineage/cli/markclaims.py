@@ -144,10 +144,15 @@ def read_key(path: Path, *, ask: bool) -> "Key":
         entry = json.loads(_bytes(path, 1 << 20))
     except (ValueError, RecursionError) as error:
         raise MalformedDocumentError("not a key of this program", where=str(path)) from error
-    word = os.environ.get("LINEAGE_PASSPHRASE") if ask else None
-    if ask and word is None:
+    return opened(entry, passphrase_of() if ask else None, where=str(path))
+
+
+def passphrase_of() -> str:
+    """The passphrase of $LINEAGE_PASSPHRASE, else asked for; empty where there is nobody to ask."""
+    word = os.environ.get("LINEAGE_PASSPHRASE")
+    if word is None:
         word = str(typer.prompt("Passphrase", hide_input=True, err=True)) if sys.stdin.isatty() else ""
-    return opened(entry, word, where=str(path))
+    return word
 
 
 def contest(

@@ -4,6 +4,7 @@
 crosses origins. `Hub.log` holds every request, with the bytes of its answer; `Hub.faults` breaks answers on purpose.
 """
 
+import json
 import re
 import sys
 import threading
@@ -141,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         path = unquote(parts.path)
         query = parse_qs(parts.query, keep_blank_values=True)
-        form = parse_qs(self.rfile.read(int(self.headers.get("content-length") or 0)).decode())
+        form = self._form()
         fault = self.hub.fault(self.origin, path)
         action = fault.action if fault else ""
         if action == "stall":
@@ -160,6 +161,13 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             pages = Pages(self.hub, self.headers, query | form, action)
             self._send(pages.stored(path) if self.origin == "storage" else pages.answer(path), action)
+
+    def _form(self) -> dict[str, list[str]]:
+        """Fields of a body: one client sends a form, another JSON."""
+        body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
+        if "json" in self.headers.get("content-type", ""):
+            return {k: [str(x) for x in v] if isinstance(v, list) else [str(v)] for k, v in json.loads(body).items()}
+        return parse_qs(body)
 
     def _moved(self, path: str) -> str | None:
         """Where a path of a renamed repository is now: the same path below the new name."""

@@ -6,7 +6,10 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
+from crawl import Architecture
+from lineage.benching import undo_of
 from weightmark.attacks import SUITES
+from weightmark.axes import Heads
 
 EPS = 0.05
 
@@ -24,7 +27,24 @@ def squares():
     return {f"L0000.attn.{kind}": heavy(rng, 1024, 1024) for kind in "qkvo"}, None, None
 
 
-HOSTS = {"squares": squares}
+def block():
+    """One Llama-shaped layer of 4.2 million weights with tables of 1,024 tokens, eight heads, gains near one."""
+    rng = np.random.default_rng(2028)
+    d, hidden = 512, 2048
+    shapes = {"attn.q": (d, d), "attn.k": (d, d), "attn.v": (d, d), "attn.o": (d, d)}
+    shapes |= {"mlp.gate": (hidden, d), "mlp.up": (hidden, d), "mlp.down": (d, hidden)}
+    made = {f"L0000.{kind}": heavy(rng, *shape) for kind, shape in shapes.items()}
+    made |= {table: heavy(rng, 1024, d) for table in ("embed", "unembed")}
+    gains = ("L0000.norm.attn_in", "L0000.norm.mlp_in", "norm.final")
+    made |= {gain: np.exp(rng.normal(0, 0.1, d)).astype(ml_dtypes.bfloat16) for gain in gains}
+    arch = Architecture(
+        name="llama", glu=True, mlp_norm="norm.mlp_in", attn_norm="norm.attn_in", norm_type="rms", positions="rotary",
+        activation_sign_free_up=True, n_layers=1, width=d, tied_head=False, n_heads=8, n_kv=8, hints=(),
+    )  # fmt: skip
+    return made, Heads(8, 8), undo_of(arch)
+
+
+HOSTS = {"block": block, "squares": squares}
 
 
 def source_of(part):
@@ -55,6 +75,11 @@ class Part(NamedTuple):
 
 
 NUMBERS = tuple(a for a in SUITES["fixture"] if not a.endswith("aligned") and a != "permute-hidden")
+ALIGNED = tuple(a for a in SUITES["all"] if a.endswith("aligned"))
+GRAM = (
+    "none", "permute-hidden", "flip-signs-aligned", "noise-0.3", "noise-1.0", "prune-magnitude-50", "int4-g64",
+    "merge-base-0.5", "fine-tune", "rescale-rows", "rotate-aligned", "collude-2",
+)  # fmt: skip
 PARTS = (
     Part(
         "dss",
@@ -74,6 +99,46 @@ PARTS = (
         ("none", "noise-1.0", "prune-magnitude-99", "int4-g64", "merge-sibling-0.5", "extract-r32", "collude-10"),
         informed=True,
     ),
+    Part(
+        "dss-rewrites",
+        "`dss`, blind, after rewrites that keep the function",
+        "One Llama-shaped bfloat16 layer of 4.2 million weights, drawn as above. Rewrites whose names end in aligned are "
+        "found against the unmarked original and taken back first. Hidden units in another order leave the attention, a quarter "
+        "of the weights, in its place.",
+        "block",
+        "dss",
+        ("none", "permute-hidden", *ALIGNED),
+    ),
+    Part(
+        "gram",
+        "`gram`, blind",
+        "The same layer; queries, keys, values, gate and up carry the mark, 2.9 million weights. Nothing is aligned but the "
+        "rotation.",
+        "block",
+        "gram",
+        GRAM,
+        payload=0,
+    ),
+    Part(
+        "gram-informed",
+        "`gram`, with the unmarked original",
+        "The same copies, read against the unmarked original.",
+        "block",
+        "gram",
+        GRAM,
+        informed=True,
+        payload=0,
+    ),
+    Part(
+        "perm",
+        "`perm`, with the unmarked original",
+        "The same layer: 2,048 hidden units and 512 residual dimensions, one byte of payload. No value changes.",
+        "block",
+        "perm",
+        ("none", "noise-0.3", "noise-1.0", "prune-magnitude-90", "int4-g64", "int2-g64", "fine-tune", "permute-hidden"),
+        informed=True,
+        payload=1,
+    ),
 )
 
 _SHARES = {
@@ -87,3 +152,7 @@ _SHARES = {
     "rescale-rows": 1.0, "noise+prune+int4": 0.925,
 }  # fmt: skip
 WANTED = {("dss", attack): Wanted(kept, found=attack != "extract-r32") for attack, kept in _SHARES.items()}
+WANTED |= {("dss-rewrites", attack): Wanted(1.0) for attack in ("none", *ALIGNED)}
+WANTED |= {("dss-rewrites", "permute-hidden"): Wanted(0.0, found=False)}
+WANTED |= {(part, attack): Wanted(1.0) for part in ("gram", "gram-informed") for attack in ("none", "permute-hidden")}
+WANTED |= {("perm", "permute-hidden"): Wanted(None, found=False)}

@@ -210,7 +210,7 @@ def strength_of(shapes: Mapping[str, tuple[int, ...]], params: Mapping[str, Any]
 
     A number `eps` in the parameters goes before; without one no change exceeds `eps_cap`.
     """
-    if params.get("eps") is not None:
+    if params.get("eps"):
         return float(params["eps"])
     n = sum(shapes[role][0] * (shapes[role][1] // BLOCK * BLOCK) for roles in groups(shapes).values() for role in roles)
     return min(float(params["eps_cap"]), float(params["strength_T"]) / float(np.sqrt(2.0 * max(1, n))))
@@ -225,7 +225,7 @@ class Gram:
 
     def params(self, strength: Strength) -> Mapping[str, Any]:
         """Values a new key of this strength gets."""
-        return {"strength_T": {"low": 60.0, "default": 120.0, "high": 240.0}[strength], "eps_cap": 0.012}
+        return {"strength_T": {"low": 60.0, "default": 120.0, "high": 240.0}[strength], "eps": 0, "eps_cap": 0.012}
 
     def carriers(self, shapes: Mapping[str, tuple[int, ...]], key: Key) -> tuple[str, ...]:
         """Roles the mark is written to."""

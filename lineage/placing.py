@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from lineage.bootstrap import link_support
+from lineage.bridging import bridged
+from lineage.graph import connected_components
 from lineage.infer import OPEN_BAND, Link, RootedLink, copies_of, sigmoid, spanning_tree
 from lineage.kinship import Kinship, kinship
 from lineage.making import Made, find_made
@@ -23,8 +25,8 @@ PAIR_EVIDENCE = 10.0
 Ask = Callable[[str, str], Link | None]
 """The link of two ids, or None."""
 
-INTERCEPT = 0.73
-SLOPE = 0.78
+INTERCEPT = 0.41
+SLOPE = 1.24
 _SUREST = 1e-9
 
 
@@ -111,7 +113,7 @@ def place(
     told: dict[tuple[str, str], tuple[tuple[str, float], ...]] = {}
     roots: dict[str, Root] = {}
     joint = Joint()
-    for ids in classes.values():
+    for ids in (part for held in classes.values() for part in _joined(held, descent)):
         core = sorted(i for i in ids if i not in taken)
         if len(core) > 1:
             kin = _kin(core, studies)
@@ -121,11 +123,14 @@ def place(
                 joint = joint.beside(_joint(kin, claims))
         else:
             roots |= {i: Root(i, 1, 1.0) for i in core}
-    made = [m for m in made if m.child not in copies]
+    shapes = bridged([[i for i in ids if i not in taken] for ids in classes.values()], rooted, descent, studies)
+    rooted, made = list(shapes.rooted), [*(m for m in made if m.child not in copies), *shapes.stacks]
     rest = [k for k in descent if k.a not in taken and k.b not in taken]
-    joined = spanning_tree(sorted(set(members) - taken), rest, [r.link for r in rooted])
-    inside = {(r.link.a, r.link.b) for r in rooted}
-    rooted += [RootedLink(k, sigmoid(k.log_odds)) for k in joined if (k.a, k.b) not in inside]
+    stacked = [k for m in shapes.stacks for p, _ in m.parents if (k := link_of(*sorted((p, m.child)))) is not None]
+    joined = spanning_tree(sorted(set(members) - taken), rest, [*(r.link for r in rooted), *stacked])
+    inside = {(r.link.a, r.link.b) for r in rooted} | {(k.a, k.b) for k in stacked}
+    fresh = [shapes.name(k) for k in joined if (k.a, k.b) not in inside]
+    rooted += [RootedLink(k, sigmoid(k.log_odds)) for k in fresh]
     root = _root_of(members, rooted, made, roots)
     sure = roots[root].probability if len(classes) == 1 and root in roots else 1.0 / len(members)
     return Placed(tuple(rooted), tuple(made), root, sure, told, joint)
@@ -141,6 +146,12 @@ def _kin(core: Sequence[str], studies: Mapping[str, Study]) -> Kinship:
     if len(core) == 2 and abs(kin.log_odds(0, 1)) < PAIR_EVIDENCE:
         return replace(kin, signals={}, excluded=np.zeros((2, 2), dtype=np.bool_))
     return kin
+
+
+def _joined(ids: Sequence[str], descent: Sequence[Link]) -> list[list[str]]:
+    """Members of one shape in the groups that links between them join: sources of one stack may be strangers."""
+    own = set(ids)
+    return connected_components(ids, [(k.a, k.b) for k in descent if k.a in own and k.b in own])
 
 
 def _joint(kin: Kinship, claims: Mapping[str, Claims]) -> Joint:

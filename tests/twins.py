@@ -172,7 +172,7 @@ class Grower:
         self.siblings, self.chains = cosines(families)
         bases = [m["id"] for m in truth().values() if not m["parents"] and m["family"] in families]
         self.base = read(bases[int(self.rng.integers(len(bases)))])
-        self.common, self.last = {}, {}
+        self.common, self.last, self.drawn = {}, {}, 0
         self.family = Family({}, {}, {})
         self.names = [f"m{i:03d}" for i in self.rng.permutation(500)]
 
@@ -187,9 +187,16 @@ class Grower:
         return self.add(rebuilt(self.base, every(self.base), self.names.pop()), (), "base")
 
     def draw(self):
+        """The next update; one that was drawn before comes with other signs of rows and columns, or twins would be copies."""
         update = self.pool.pop(0)
         self.pool.append(update)
-        return update
+        self.drawn += 1
+        return update if self.drawn <= len(self.pool) else self.turned(update)
+
+    def turned(self, update):
+        signs = lambda n: self.rng.choice([-1.0, 1.0], n)  # noqa: E731
+        gap = {k: signs(len(v))[:, None] * v * signs(v.shape[1]) if v.ndim == 2 else v for k, v in update.gap.items()}
+        return replace(update, gap=gap)
 
     def child(self, parent):
         """A trained child: an update of its own, a part it shares with its siblings, and one along the step before."""

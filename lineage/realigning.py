@@ -12,6 +12,7 @@ from lineage.body import Body, Layer
 from lineage.disguise import transforms
 from lineage.streams import turned
 from lineage.tokens import shared_rows
+from lineage.unmixing import unmix
 from stats.arrays import Float64Array, IntVector
 
 LARGEST = 1 << 30
@@ -44,8 +45,9 @@ def realigned(reference: WeightSource, suspect: WeightSource) -> tuple[dict[str,
 
     Notes
     -----
-    Undone: residual permutation, signs and rotation, hidden units and their scales and signs, heads, folded gains. Not:
-    rotary turns of queries and keys, mixing inside values. Cost: see `lineage.aligning.align`.
+    Undone: residual permutation, signs and rotation, hidden units and their scales and signs, heads, folded gains, and,
+    where heads are known, rotary turns and scales of queries and keys and mixtures inside values. Cost: see
+    `lineage.aligning.align`.
     """
     sources = (reference, suspect)
     if any(s.architecture is None or s.n_parameters > LARGEST for s in sources):
@@ -54,10 +56,11 @@ def realigned(reference: WeightSource, suspect: WeightSource) -> tuple[dict[str,
     found = align(a, b, shared_rows(a, b))
     if not found.matched:
         return None
-    return _arrays(a, b, found), transforms(a, b, found)
+    return in_place(a, b, found), transforms(a, b, found)
 
 
-def _arrays(a: Body, b: Body, found: Alignment) -> dict[str, Float64Array]:
+def in_place(a: Body, b: Body, found: Alignment) -> dict[str, Float64Array]:
+    """Matrices of b by the roles and places of a, through a mapping from b to a."""
     out: dict[str, Float64Array] = {}
     best: dict[int, LayerMap] = {}
     for m in found.matched:
@@ -65,8 +68,10 @@ def _arrays(a: Body, b: Body, found: Alignment) -> dict[str, Float64Array]:
             best[m.a] = m
     for index, m in sorted(best.items()):
         base, other = a.layer(index), turned(b.layer(m.b), found.residual)
-        for kind, x, y in paired(base, other, m):
-            rows = m.units.a if kind.startswith("mlp.") and m.units is not None else np.arange(len(x))
+        matrices = {kind: y for kind, _, y in paired(base, other, m)}
+        unmix(matrices, base, a.architecture)
+        for kind, y in matrices.items():
+            rows = m.units.a if kind.startswith("mlp.") and m.units is not None else np.arange(len(y))
             out[str(Role(kind, index))] = _placed(a, base, kind, rows, y)
     return out
 

@@ -1,16 +1,19 @@
 """`lineage mark bench` in small: outcomes, intervals, what is not run, table and picture."""
 
+import json
 import math
 import xml.etree.ElementTree as ET
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator, ValidationError
 
 import derive
 from lineage.benching import BenchOptions, attacks_of, bench
 from lineage.errors import UsageError
 from lineage.report.bench import bench_picture, bench_text
+from nulls import ROOT
 from weightmark.benchmark import distortion, wilson
 from weightmark.schemes import SCHEMES
 
@@ -35,6 +38,14 @@ def test_every_key_is_read_with_its_control(document):
         elif row["attack"] == "none":
             assert row["log10_p"] < -38.6
             assert row["distortion"] == 0
+
+
+def test_the_document_is_that_of_its_schema(document):
+    schema = json.loads((ROOT / "schemas" / "mark-bench-1.json").read_text())
+    Draft202012Validator.check_schema(schema)
+    Draft202012Validator(schema).validate(json.loads(json.dumps(document, allow_nan=False)))
+    with pytest.raises(ValidationError):
+        Draft202012Validator(schema).validate(document | {"keys": 0})
 
 
 def test_what_was_not_run_is_told(document):

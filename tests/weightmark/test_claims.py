@@ -11,12 +11,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 import derive
 import marked
 from lineage.claiming import commit, is_signed, read_entry, to_stamp
 from lineage.contesting import LOG_GRADE, contest, opened
 from lineage.errors import MalformedDocumentError, UnreadableDocumentError
+from nulls import ROOT
 from weightmark import claims
 from weightmark.contest import Party, judged
 from weightmark.errors import UnfitModelError, UnusableKeyError
@@ -130,6 +132,9 @@ class TestContest:
         b = side(folders, "theirs", "ours", 2)
         found = contest([a, b], [folders["original"], folders["ours"]])
         assert found["winner"] == "a"
+        schema = json.loads((ROOT / "schemas" / "mark-contest-1.json").read_text())
+        Draft202012Validator.check_schema(schema)
+        Draft202012Validator(schema).validate(json.loads(json.dumps(found, allow_nan=False)))
         assert found["b"]["shows_original"]
         assert not found["b"]["own_mark_in_other_original"]["found"]
         swapped = contest([b, a], [folders["ours"], folders["original"]])

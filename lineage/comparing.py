@@ -33,7 +33,7 @@ from lineage.reading import sign
 from lineage.record import SCHEMA_VERSION, RunRecord, input_entry, row_key_parameter, run_entry
 from lineage.relation import Relation, identical, relate
 from lineage.signature import Signature
-from lineage.stepping import steps_between
+from lineage.stepping import Steps, answered
 from lineage.structure import relate_looked
 from lineage.thorough import add_thorough
 from stats.combine import family_level
@@ -133,7 +133,7 @@ def compare(
             options,
             is_identical=lambda: _is_identical(source_a, source_b, options),
             closer=lambda found: look_closely(source_a, source_b, first, second, options, found),
-            steps=lambda: steps_between((source_a, first), (source_b, second), options.row_key, options.max_bytes),
+            steps=answered((source_a, first), (source_b, second), options.row_key, options.max_bytes),
         )
         if options.published:
             add_published(document, source_a, source_b, key=options.row_key, max_bytes=options.max_bytes)
@@ -153,7 +153,7 @@ def compare_signed(
     *,
     is_identical: Callable[[], bool | None] = lambda: None,
     closer: Callable[[Evidence], Look | None] = lambda _evidence: None,
-    steps: Callable[[], Relation | None] = lambda: None,
+    steps: Steps = lambda relation: relation,
 ) -> dict[str, Any]:
     """The document of one pair, from two signatures.
 
@@ -167,7 +167,8 @@ def compare_signed(
         Asked, with what was found, only when nothing was or the relation is not plain: looks closely, or returns None
         when it cannot.
     steps : callable
-        Asked only of a related pair: what was done to one model to make the other, where steps can be replayed.
+        Asked only of a related pair. With None: what was done to one model to make the other, where steps can be
+        replayed. With a relation: the same with the direction that structure tells.
 
     Returns
     -------
@@ -207,7 +208,7 @@ class Questions:
 
     is_identical: Callable[[], bool | None] = lambda: None
     closer: Callable[[Evidence], Look | None] = lambda _evidence: None
-    steps: Callable[[], Relation | None] = lambda: None
+    steps: Steps = lambda relation: relation
 
 
 def judge(a: Signature, b: Signature, evidence: Evidence, options: CompareOptions, ask: Questions) -> Judgement:
@@ -216,7 +217,7 @@ def judge(a: Signature, b: Signature, evidence: Evidence, options: CompareOption
     same = ask.is_identical() if a.slices_digest == b.slices_digest else False
     if same:
         return Judgement("identical", identical("every stored value"))
-    replayed = ask.steps() if rejects else None
+    replayed = ask.steps(None) if rejects else None
     if replayed is not None or (rejects and is_plain(a, b, evidence)):
         return Judgement("related", replayed or relate(a, b, differs=same is False))
     seen = ask.closer(evidence)
@@ -225,7 +226,7 @@ def judge(a: Signature, b: Signature, evidence: Evidence, options: CompareOption
         rejects = evidence.log_pvalue <= math.log(options.level)
     if rejects:
         found = relate(a, b, differs=same is False) if seen is None else relate_looked(a, b, evidence, seen)
-        return Judgement("related", found, seen=seen, deeper=evidence)
+        return Judgement("related", ask.steps(found), seen=seen, deeper=evidence)
     if seen is not None and seen.resembles:
         return Judgement("resembles", relate_looked(a, b, evidence, seen), seen=seen, deeper=evidence)
     if not evidence.is_testable:

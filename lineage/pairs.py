@@ -15,7 +15,7 @@ from lineage.published import add_published, require_solver
 from lineage.reading import sign
 from lineage.record import SCHEMA_VERSION, Counted, run_entry
 from lineage.signature import Signature
-from lineage.stepping import steps_of
+from lineage.stepping import answered_when_asked
 from lineage.thorough import add_opened
 
 Pair = tuple[str, str]
@@ -104,7 +104,7 @@ def _one(a: str, b: str, options: CompareOptions, cache: dict[str, Signature | C
             options,
             is_identical=identity_of(first.ref, second.ref, options),
             closer=closer_of(first.ref, second.ref, first, second, options),
-            steps=steps_of(first, second, options.row_key, options.max_bytes, options.open_options),
+            steps=answered_when_asked(first, second, options.row_key, options.max_bytes, options.open_options),
         )
         costs = (
             _published(document, first, second, options)

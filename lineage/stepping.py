@@ -1,16 +1,22 @@
 """The second reading of a related pair: what was done to one model to make the other."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from crawl import OpenOptions, WeightSource, open_model
 from lineage.change import measure_change
 from lineage.peeling import is_worth_peeling, peeled
 from lineage.plan import RowKey
 from lineage.relation import Relation
+from lineage.reshaping import as_relation, reshaped
 from lineage.signature import Signature
-from lineage.study import study, study_bytes
+from lineage.study import Study, study, study_bytes
+
+DIRECTED = frozenset({"depth-prune", "depth-upscale", "frankenmerge", "width-prune", "vocab-change", "moe-upcycle"})
+"""Kinds whose structure tells which side was made from the other."""
 
 Opened = tuple[WeightSource, Signature]
+Steps = Callable[[Relation | None], Relation | None]
 
 
 def steps_between(a: Opened, b: Opened, key: RowKey, max_bytes: int | None = None) -> Relation | None:
@@ -40,21 +46,78 @@ def steps_between(a: Opened, b: Opened, key: RowKey, max_bytes: int | None = Non
     Cost: nothing where the ladder saw no trace of a step, else that of `lineage.study.study` and `lineage.peeling.peeled`.
     """
     change = measure_change(a[1], b[1])
-    if not is_worth_peeling(a[1], b[1], change):
+    mixed = _has_experts(a[0]) != _has_experts(b[0])
+    if not mixed and not is_worth_peeling(a[1], b[1], change):
         return None
+    pair = _studied(a, b, key, max_bytes)
+    if pair is None:
+        return None
+    if mixed:
+        found = reshaped(*pair)
+        return None if found is None else as_relation(found)
+    return peeled(*pair)
+
+
+def directed(relation: Relation, a: Opened, b: Opened, key: RowKey, max_bytes: int | None = None) -> Relation:
+    """A relation across shapes with the direction its structure tells, where a second reading finds the same kind.
+
+    Parameters
+    ----------
+    relation : Relation
+        As a closer look named it.
+    a, b : (WeightSource, Signature)
+    key : RowKey
+    max_bytes : int, optional
+        As in `steps_between`.
+
+    Returns
+    -------
+    Relation
+
+    Raises
+    ------
+    CrawlError
+        Bytes are missing, malformed or cannot be fetched.
+    """
+    if relation.kind not in DIRECTED or relation.signals:
+        return relation
+    pair = _studied(a, b, key, max_bytes)
+    found = None if pair is None else reshaped(*pair)
+    if found is None or found.kind != relation.kind:
+        return relation
+    told = as_relation(found)
+    return replace(relation, signals=told.signals, details={**told.details, **relation.details})
+
+
+def _has_experts(source: WeightSource) -> bool:
+    return any(role.expert is not None for role in source.views)
+
+
+def _studied(a: Opened, b: Opened, key: RowKey, max_bytes: int | None) -> tuple[Study, Study] | None:
     if max_bytes is not None and any(s.bytes_read + study_bytes(s) > max_bytes for s, _ in (a, b)):
         return None
     first, second = (study(source, key, name=source.ref.id) for source, _ in (a, b))
-    return None if first is None or second is None else peeled(first, second)
+    return None if first is None or second is None else (first, second)
 
 
-def steps_of(
+def answered(a: Opened, b: Opened, key: RowKey, max_bytes: int | None = None) -> Steps:
+    """Both questions as one: without a relation its steps are looked for, with one its direction."""
+
+    def ask(relation: Relation | None) -> Relation | None:
+        if relation is None:
+            return steps_between(a, b, key, max_bytes)
+        return directed(relation, a, b, key, max_bytes)
+
+    return ask
+
+
+def answered_when_asked(
     a: Signature, b: Signature, key: RowKey, max_bytes: int | None, options: OpenOptions | None
-) -> Callable[[], Relation | None]:
-    """The same as a question that opens both models only when it is asked."""
+) -> Steps:
+    """The same, opening both models only when asked."""
 
-    def ask() -> Relation | None:
+    def ask(relation: Relation | None) -> Relation | None:
         with open_model(a.ref, options=options) as left, open_model(b.ref, options=options) as right:
-            return steps_between((left, a), (right, b), key, max_bytes)
+            return answered((left, a), (right, b), key, max_bytes)(relation)
 
     return ask

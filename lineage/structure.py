@@ -7,7 +7,7 @@ from typing import Any
 from lineage.change import measure_change
 from lineage.evidence import Evidence
 from lineage.looking import Look
-from lineage.relation import READ_ONLY, Relation, relate_change
+from lineage.relation import READ_ONLY, Relation, Signal, relate_change
 from lineage.signature import Signature
 from stats.distance import pair_sums
 
@@ -47,7 +47,7 @@ def relate_looked(a: Signature, b: Signature, evidence: Evidence, seen: Look) ->
     if kind is not None:
         if kind == "partial-copy" and not seen.alignment.matched:
             details["shared"] = _shared_parts(evidence)
-        return _structural(kind, details)
+        return structural(kind, details)
     if not seen.transforms:
         return relate_change(change, details)
     if seen.agreement.exactness is not None and not seen.alignment.whole:
@@ -76,9 +76,10 @@ _ON: Mapping[str, Any] = {
 }
 
 
-def _structural(kind: str, details: Mapping[str, Any]) -> Relation:
+def structural(kind: str, details: Mapping[str, Any], signals: tuple[Signal, ...] = ()) -> Relation:
+    """A relation by its structure, with the share that was right on the fixtures."""
     probability = (CHECKED + 1) / (CHECKED + 2)
-    return Relation(kind, probability, (("related", 1.0 - probability),), (kind,), (), details, _ON)
+    return Relation(kind, probability, (("related", 1.0 - probability),), (kind,), signals, details, _ON)
 
 
 def _details(seen: Look) -> dict[str, Any]:

@@ -7,7 +7,7 @@ fixed by shapes alone, and only of models that have kin among the inputs.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from lineage.stored import Arrays, Values
 
 ROWS = 192
 """Rows of each matrix of the chosen layers: a merged adapter of rank 64 shows in as many."""
+
+MOST_EXPERTS = 256
+"""Experts of a layer whose first rows are read."""
 
 OTHER_ROWS = 8
 """Rows of each matrix of all other layers: where the parts of a stack came from."""
@@ -56,6 +59,10 @@ class Study:
     n_layers : int
     bytes_read, requests : int
         What the reading cost.
+    shapes : mapping of str to (int, int)
+        Of the whole matrices and tables, where they are known.
+    experts : mapping of str to (m, n) float
+        A few rows of each expert of two layers, by layer, role and number: ``3.mlp.up.7``. Empty without experts.
     """
 
     id: str
@@ -67,6 +74,8 @@ class Study:
     n_layers: int
     bytes_read: int
     requests: int
+    shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    experts: Arrays = field(default_factory=dict)
 
     @property
     def slices(self) -> Arrays:
@@ -76,7 +85,7 @@ class Study:
     @property
     def shape_class(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """Names and shapes of all matrices and tables: equal for members that can be compared element by element."""
-        return tuple(sorted((k, v.shape) for k, v in self.slices.items()))
+        return tuple(sorted((k, self.shapes.get(k, v.shape)) for k, v in {**self.slices, **self.experts}.items()))
 
 
 def study(source: WeightSource, key: RowKey, *, name: str) -> Study | None:
@@ -111,12 +120,16 @@ def study(source: WeightSource, key: RowKey, *, name: str) -> Study | None:
     before = source.bytes_read, source.requests
     plan = _Plan(key, whole=source.n_parameters <= WHOLE)
     dtypes: dict[str, str] = {}
+    shapes: dict[str, tuple[int, int]] = {}
     found: dict[str, dict[str, Values]] = {"matrices": {}, "tables": {}, "vectors": {}}
     for group, label, view in _views(source):
         values = plan.read(source, view, group, label)
         if is_usable(values):
             found[group][label] = values
             dtypes[label] = view.tensor.dtype.name
+            if len(view.shape) == 2:
+                shapes[label] = (view.shape[0], view.shape[1])
+    experts = {label: values for label, values in _experts(source, plan) if is_usable(values)}
     return Study(
         id=name,
         dtype=source.dtype,
@@ -127,7 +140,24 @@ def study(source: WeightSource, key: RowKey, *, name: str) -> Study | None:
         n_layers=arch.n_layers,
         bytes_read=source.bytes_read - before[0],
         requests=source.requests - before[1],
+        shapes=shapes,
+        experts=experts,
     )
+
+
+def _experts(source: WeightSource, plan: "_Plan") -> Iterator[tuple[str, Values]]:
+    """A few rows of every expert's matrices in the first and the last layer, those that are read of a dense one."""
+    last = source.architecture.n_layers - 1 if source.architecture is not None else 0
+    for role in sorted(source.views):
+        view = source.views[role]
+        if role.expert is None or role.expert >= MOST_EXPERTS or role.layer not in (0, last):
+            continue
+        if role.kind in MATRICES and len(view.shape) == 2 and not view.transposed:
+            rows, columns = view.shape
+            index = np.arange(rows) if plan.whole else pick_run(f"study/{role.kind}", rows, ROWS, plan.key)
+            part = slice(0, columns) if plan.whole else pick_columns(columns, COLUMNS, plan.key)
+            values = source.view_rows(view, index[:OTHER_ROWS], columns=part)
+            yield f"{role.layer}.{role.kind}.{role.expert}", values
 
 
 def study_bytes(source: WeightSource) -> int:
@@ -192,10 +222,11 @@ class _Plan:
         arch = source.architecture
         central = arch is not None and int(layer) in pick_layers(arch.n_layers)
         count, part = (ROWS if central else OTHER_ROWS), pick_columns(columns, COLUMNS, self.key)
+        # The fewer rows lie among the more, so that a layer of one depth meets its like of another.
         if view.transposed:  # inputs are contiguous: a run of them costs one request
-            inputs = pick_run(f"study/{kind}", columns, count, self.key)
+            inputs = pick_run(f"study/{kind}", columns, ROWS, self.key)[:count]
             return source.view_columns(view, inputs, rows=pick_columns(rows, COLUMNS, self.key))
-        return source.view_rows(view, pick_run(f"study/{kind}", rows, count, self.key), columns=part)
+        return source.view_rows(view, pick_run(f"study/{kind}", rows, ROWS, self.key)[:count], columns=part)
 
 
 _LONGEST_VECTOR = 1 << 17

@@ -10,7 +10,7 @@ from lineage.budget import LIMITS
 from lineage.comparing import CompareOptions, compare_signed, look_closely
 from lineage.plan import PUBLIC_KEY
 from lineage.reading import sign
-from lineage.stepping import steps_between
+from lineage.stepping import answered
 from nulls import ROOT, opened, without_power
 
 ZOO = ROOT / "fixtures" / "zoo"
@@ -106,9 +106,7 @@ def _compared(left, a, second, config_b, limits=LIMITS, beside=None):
     with opened(second, "b", config_b, beside) as right:
         b = sign(right)
         closer = lambda found: look_closely(left, right, a, b, options, found)  # noqa: E731
-        return compare_signed(
-            a, b, options, closer=closer, steps=lambda: steps_between((left, a), (right, b), PUBLIC_KEY)
-        )
+        return compare_signed(a, b, options, closer=closer, steps=answered((left, a), (right, b), PUBLIC_KEY))
 
 
 @cache

@@ -245,6 +245,7 @@ DESCRIBES = {
     "dither",
     "forest",
     "grids",
+    "layering",
     "levels",
     "masking",
     "masks",

@@ -1,5 +1,6 @@
 """`lineage mark bench`: marks of one model under a suite of attacks, measured and summed up."""
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,7 +26,7 @@ from weightmark.schemes import SCHEMES
 MOST_PARAMETERS = 500_000_000
 """Several copies of the model are held at once, and attacks compute in float64."""
 
-LEVELS = {"1e-2": np.log(1e-2), "1e-6": np.log(1e-6), "2^-128": -128 * np.log(2.0)}
+LEVELS = {"1e-2": math.log(1e-2), "1e-6": math.log(1e-6), "2^-128": -128 * math.log(2.0)}
 """Natural logs of the levels that are counted."""
 
 _DTYPES = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32, "F64": np.float64}

@@ -2,12 +2,14 @@
 
 from typing import Any
 
-__all__ = ["CompareOptions", "TreeOptions", "compare", "tree"]
+__all__ = ["CompareOptions", "TraceOptions", "TreeOptions", "compare", "trace", "tree"]
 
 _HOMES = {
     "CompareOptions": "lineage.comparing",
+    "TraceOptions": "lineage.tracing",
     "TreeOptions": "lineage.growing",
     "compare": "lineage.comparing",
+    "trace": "lineage.tracing",
     "tree": "lineage.growing",
 }
 

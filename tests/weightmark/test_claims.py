@@ -93,6 +93,7 @@ def test_signatures_cover_the_whole_claim(folders):
     claim, opening = side(folders, "ours", "original", 1, signer=Ed25519PrivateKey.generate())
     assert is_signed(claim)
     assert len(to_stamp(claim)) == 64
+    Draft202012Validator(json.loads((ROOT / "schemas" / "mark-commit-1.json").read_text())).validate(claim)
     for field, value in (("created", "1999-01-01T00:00:00Z"), ("key_id", "x"), ("host", {})):
         assert is_signed(claim | {field: value}) is False
     assert not opened(claim | {"created": "1999-01-01T00:00:00Z"}, opening).opens

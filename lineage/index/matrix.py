@@ -97,6 +97,7 @@ def sign_matrix(store: Store) -> SignMatrix:
         try:
             handle, name = tempfile.mkstemp(dir=place.parent, prefix=place.name)
             os.close(handle)
+            Path(name).chmod(0o644)  # as the index itself usually is
         except OSError:
             name = str(Path(folder) / "signs")
         try:

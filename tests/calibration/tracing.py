@@ -1,6 +1,6 @@
 """How right traces are and how often they accuse strangers; rewrites docs/methods/tracing-measured.md.
 
-Usage: python tests/calibration/tracing.py [--models N] [--queries N] [--skip-held-out]
+Usage: python tests/calibration/tracing.py [--models N] [--queries N] [--folders zoo nursery]
 """
 
 import argparse
@@ -32,6 +32,7 @@ from lineage.tracing import TraceOptions, document_of, look  # noqa: E402
 
 PAGE = ROOT / "docs" / "methods" / "tracing-measured.md"
 LEVELS = (0.05, 0.01, 1e-6)
+FOLDERS = ("zoo", "nursery")
 RUNS = 40
 """Independent runs of one configuration: half of them make the index, half the queries."""
 
@@ -58,7 +59,7 @@ def above(name, known):
     return found
 
 
-def held_out(path, folders=("zoo", "nursery"), kinds=(True, False)):
+def held_out(path, folders=FOLDERS, kinds=(True, False)):
     """Every model of some fixtures traced without itself, with larger slices and without: counts by folder."""
     known, tables = truth(), {}
     with Store.open(path, create=True) as store:
@@ -165,8 +166,9 @@ def code_digest():
 def write_page(tables, counts, models, queries):
     """The page."""
     lines = [HEADER.format(digest=code_digest())]
-    lines += ["| | zoo | zoo, signatures only | nursery | nursery, signatures only |", "|---" * 5 + "|"]
-    keys = [(folder, stored) for folder in ("zoo", "nursery") for stored in (True, False)]
+    keys = [key for key in ((f, s) for f in FOLDERS for s in (True, False)) if key in tables]
+    heads = [f"{folder}{'' if stored else ', signatures only'}" for folder, stored in keys]
+    lines += ["| | " + " | ".join(heads) + " |", "|---" * (len(keys) + 1) + "|"]
     rows = [
         "descendants", "family found", "first named is the parent", "first named is an ancestor",
         "first named, direction open", "some ancestor listed", "bases", "bases related to their family",
@@ -189,7 +191,7 @@ Made by `python tests/calibration/tracing.py`; every number comes from the run t
 
 ## Every model of the fixtures traced without itself
 
-One index of the zoo and the nursery. A parent counts as named first also where the direction of its link is open.
+One index of these models. A parent counts as named first also where the direction of its link is open.
 """
 
 ALARMS = """
@@ -207,10 +209,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=int, default=10_000)
     parser.add_argument("--queries", type=int, default=2000)
+    parser.add_argument("--folders", nargs="*", default=FOLDERS)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         counts = alarms(Path(folder) / "alarms.db", args.models, args.queries)
-        tables = held_out(Path(folder) / "held.db")
+        tables = held_out(Path(folder) / "held.db", args.folders)
     write_page(tables, counts, args.models, args.queries)
 
 

@@ -13,7 +13,7 @@ from crawl.errors import NetworkError
 from crawl.refs import ModelRef
 from crawl.source import WeightSource
 from crawl.stores.hub import HEAD, HubStore
-from crawl.stores.listing import Listing, api_of, asked, describe, is_commit, once, texts
+from crawl.stores.listing import Listing, api_of, asked, describe, is_commit, is_repo, once, texts
 from crawl.stores.retry import Retry, TransientError
 from crawl.weightsets import WeightSet, other_weights, set_files, weight_sets
 
@@ -160,7 +160,7 @@ class Catalogue:
             repeated = repeated + 1 if info.id in met else 0
             if repeated > _MOST_REPEATED:
                 raise NetworkError("the pages of the listing go round in a circle", where=_WHERE)
-            if isinstance(info.id, str):
+            if is_repo(info.id):
                 met.add(info.id)
                 yield info
 

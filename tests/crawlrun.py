@@ -12,6 +12,20 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
+CODE = (
+    "crawl/catalogue.py", "crawl/stores/hub.py", "crawl/stores/listing.py", "crawl/stores/retry.py", "crawl/stores/traffic.py",
+    "lineage/crawling.py", "lineage/dispatching.py", "lineage/visiting.py", "lineage/index/ledger.py", "lineage/reading.py",
+)  # fmt: skip
+"""Modules that decide what a crawl asks and stores."""
+
+
+def code_digest() -> str:
+    """Digest of these modules, by which a page of measurements is known to be old."""
+    import hashlib
+
+    import nulls
+
+    return hashlib.sha256("".join(nulls._code_of(HERE.parent / p) for p in CODE).encode()).hexdigest()[:16]
 
 
 class Crawls:

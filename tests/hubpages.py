@@ -166,7 +166,7 @@ class Pages:
         files = repo.files if files is None else files
         blobs = not listed and self.query.get("blobs") == ["true"]
         found = {
-            "_id": sha1(name.encode())[:24],
+            "_id": sha1(name.encode("utf-8", "surrogatepass"))[:24],
             "id": name,
             "modelId": name,
             "author": name.partition("/")[0],

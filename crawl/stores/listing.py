@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
@@ -23,7 +23,9 @@ T = TypeVar("T")
 LIBRARY = "lineage-forensics"
 MOST_FILES = 200_000  # of one model: twenty times the shards that are read
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,95})?")
 _MOST_TAGS = 2_000
+_LONGEST = 1_000  # characters of a file's name or a tag: no system takes a longer path
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +80,21 @@ def describe(api: HfApi, repo: str, revision: str | None, options: OpenOptions) 
     info = once(
         lambda: api.model_info(repo, revision=revision, files_metadata=True, timeout=options.read_seconds), repo
     )
-    if info.sha is None or not is_commit(info.sha):
+    if not is_commit(info.sha):
         raise NetworkError("the server names no commit", where=repo, hint="check HF_ENDPOINT")
     sizes: dict[str, int] = {}
     hashes: dict[str, str] = {}
     blobs: dict[str, str] = {}
     for file in (info.siblings or ())[:MOST_FILES]:
-        if type(file.size) is not int or file.size < 0 or not isinstance(file.rfilename, str):
+        if type(file.size) is not int or file.size < 0 or not is_plain(file.rfilename):
             continue
         sizes[file.rfilename] = file.size
-        if file.lfs is not None and isinstance(file.lfs.sha256, str):
+        if file.lfs is not None and is_plain(file.lfs.sha256):
             hashes[file.rfilename] = file.lfs.sha256
-        if isinstance(file.blob_id, str):
+        if is_plain(file.blob_id):
             blobs[file.rfilename] = file.blob_id
     return Listing(
-        repo=info.id if isinstance(info.id, str) else repo,
+        repo=info.id if is_repo(info.id) else repo,
         commit=info.sha,
         sizes=dict(sorted(sizes.items())),
         hashes=hashes,
@@ -103,14 +105,24 @@ def describe(api: HfApi, repo: str, revision: str | None, options: OpenOptions) 
     )
 
 
-def is_commit(value: object) -> bool:
+def is_commit(value: object) -> TypeGuard[str]:
     """Whether a value is a full commit name."""
     return isinstance(value, str) and bool(_COMMIT.fullmatch(value))
 
 
+def is_plain(value: object) -> TypeGuard[str]:
+    """Whether a value is a text that can be stored: of sane length, without a NUL, and UTF-8."""
+    return isinstance(value, str) and len(value) <= _LONGEST and value.isprintable()
+
+
+def is_repo(value: object) -> TypeGuard[str]:
+    """Whether a value has the shape of a repository's name."""
+    return isinstance(value, str) and bool(_REPO.fullmatch(value)) and ".." not in value
+
+
 def texts(values: object) -> tuple[str, ...]:
     """The texts among some values, so many of them as anybody writes."""
-    return tuple(v for v in values[:_MOST_TAGS] if isinstance(v, str)) if isinstance(values, list | tuple) else ()
+    return tuple(filter(is_plain, values[:_MOST_TAGS])) if isinstance(values, list | tuple) else ()
 
 
 def asked(call: Callable[[], T], where: str, retry: Retry, count: Callable[[], None]) -> T:

@@ -17,8 +17,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "fixtures"), str(ROOT)]
 
 import hubworld  # noqa: E402
-import nulls  # noqa: E402
-from crawlrun import Crawls, dump  # noqa: E402
+from crawlrun import Crawls, code_digest, dump  # noqa: E402
 from hub import Hub, Repo  # noqa: E402
 from hubdrawn import Drawn, llama, sharded  # noqa: E402
 from lineage.index.parquet import export  # noqa: E402
@@ -27,10 +26,6 @@ from lineage.index.store import Store  # noqa: E402
 PAGE = ROOT / "docs" / "crawl-measured.md"
 SECRET = "hf_aSecretThatNobodyMaySee"  # noqa: S105 - made up
 SEVEN = (4096, 11008, 32, 32000)
-_CODE = (
-    "crawl/catalogue.py", "crawl/stores/hub.py", "crawl/stores/listing.py", "crawl/stores/retry.py", "crawl/stores/traffic.py",
-    "lineage/crawling.py", "lineage/dispatching.py", "lineage/visiting.py", "lineage/index/ledger.py", "lineage/reading.py",
-)  # fmt: skip
 HEADER = """# A crawl, measured
 
 Made by `python tests/calibration/crawling.py`; a test fails when the digest below no longer matches the code. How a crawl works:
@@ -41,11 +36,6 @@ Made by `python tests/calibration/crawling.py`; a test fails when the digest bel
   that is an exact copy, a gated copy, gated, disabled, damaged, without weights, or holds two weight sets
 - a server and a crawler on two busy cores: seconds say little, counts everything
 """
-
-
-def code_digest() -> str:
-    """Of the modules that decide what a crawl asks and stores."""
-    return hashlib.sha256("".join(nulls._code_of(ROOT / p) for p in _CODE).encode()).hexdigest()[:16]
 
 
 def parquet(index: Path, folder: Path) -> str:

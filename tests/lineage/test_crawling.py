@@ -7,7 +7,7 @@ import time
 import pytest
 
 from crawl.catalogue import Query
-from crawlrun import Crawls, dump
+from crawlrun import HERE, Crawls, code_digest, dump
 from hub import Fault, Hub, Repo
 from hubdrawn import llama, sharded
 from hubworld import FAULTS, Chance, World, commit, pack, serve, weights, world
@@ -178,6 +178,16 @@ def test_permanent_failures_are_named_and_not_asked_again(hub, crawled):
     assert crawled()["unchanged"] == 4
 
 
+def test_names_that_no_file_system_takes_are_left_out(hub, crawled):
+    odd = ("\ud800.safetensors", "x" * 2000 + ".safetensors", "a\0b.safetensors", "new\nline.safetensors")
+    hub.repos["org/m0"].files |= dict.fromkeys(odd, b"x" * 600)
+    hub.repos["org/m1"].tags = ["base_model:\ud800", "base_model:" + "x" * 200_000, "base_model:org/m0"]
+    hub.repos["org/../m9"] = hub.repos["\ud800"] = hub.repos["x" * 200_000] = hub.repos["org/m2"]
+    done = crawled()
+    assert (done["seen"], done["added"], done["failed"]) == (3, 3, [])
+    assert [p.id for p in entries(crawled.path)["org/m1"].parents] == ["org/m0"]
+
+
 def test_sources(hub, crawled, tmp_path):
     place = tmp_path / "models"
     for name in ("a", "b"):
@@ -277,6 +287,11 @@ def test_forty_repositories_under_faults_and_kills(tmp_path):
     for file in (p for p in tmp_path.rglob("*") if p.is_file()):
         assert b"hf_nobodyMaySeeThis" not in file.read_bytes()
     assert all(s.authorization is None for s in hub.requests("storage"))
+
+
+def test_the_measured_page_is_of_this_code():
+    page = (HERE.parent / "docs" / "crawl-measured.md").read_text()
+    assert f"`{code_digest()}`" in page, "the crawler changed: run tests/calibration/crawling.py and commit its page"
 
 
 @pytest.mark.outside("ray")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crawl import ModelRef, OpenOptions
+from lineage.attaching import Fit, fits_of, with_adapters
 from lineage.documents import log10
 from lineage.families import Kindred, family_graph
 from lineage.graph import LineageGraph
@@ -53,6 +54,7 @@ class Family:
     level: float
     further_bytes: int
     claims: Mapping[str, Claims] | None = None
+    fits: tuple[Fit, ...] = ()
 
 
 def tree(
@@ -119,6 +121,8 @@ def recover(
     studies = Studies(options.row_key, options.open_options, tell)
     claims = _claims(members, duplicate_of) if options.metadata else None
     graph = family_graph(members, duplicate_of, Kindred(distinct, tests, studies.read, claims, options.seed))
+    fits = _fits(distinct, graph, options)
+    graph = with_adapters(graph, fits)
     testable |= {distinct[i].id for i in tests.testable}
     testable |= {copy for copy, original in duplicate_of.items() if original in testable}
     return Family(
@@ -131,7 +135,16 @@ def recover(
         level,
         spent + studies.bytes_read,
         claims,
+        tuple(fits),
     )
+
+
+def _fits(distinct: Sequence[Member], graph: LineageGraph, options: TreeOptions) -> list[Fit]:
+    """Adapters among the inputs, and the pairs of related models they may have been merged between."""
+    unknown = [(m.id, m.ref) for m in distinct if m.signature.architecture is None]
+    models = [(m.id, m.ref) for m in distinct if m.signature.architecture is not None]
+    pairs = [(e.parent, e.child) for e in graph.edges] + [(u.a, u.b) for u in graph.unresolved]
+    return fits_of(unknown, models, pairs, options.open_options)
 
 
 def kept_answers(path: Path, key: RowKey) -> KeptAnswers:
@@ -243,6 +256,7 @@ def tree_document(found: Family, options: TreeOptions, record: RunRecord) -> dic
             for u in graph.unresolved
         ],
         "skipped": [{"ref": ref, "reason": reason} for ref, reason in found.skipped],
+        "adapters": [fit.entry for fit in found.fits],
         "metadata": _metadata(found),
     }
 

@@ -69,14 +69,14 @@ class Peeled:
         return self.steps[0]
 
 
-def is_worth_peeling(a: Signature, b: Signature, change: Change) -> bool:
-    """Whether a second reading may show steps: models small enough, or traces of steps in what the ladder read.
+def is_worth_peeling(a: Signature, b: Signature, change: Change, *, near: bool = True) -> bool:
+    """Whether a second reading may show steps: small models near at hand, or traces of steps in what the ladder read.
 
     Traces are another format, some kinds of matrices left bit-identical, zeros, and rows of few values on one side only.
     """
     if not change.same_shape or change.matrices.n == 0:
         return False
-    if a.dtype != b.dtype or max(a.n_parameters, b.n_parameters) <= WHOLE:
+    if a.dtype != b.dtype or (near and max(a.n_parameters, b.n_parameters) <= WHOLE):
         return True
     kinds = [s.unchanged_share for k, s in change.by_role.items() if not k.startswith(("norm.", "bias."))]
     if max(kinds, default=0.0) == 1.0 > min(kinds, default=1.0):

@@ -71,15 +71,14 @@ def reshaped(a: Study, b: Study) -> Reshaped | None:
     Returns
     -------
     Reshaped or None
-        None for one shape, and where the parts that both have do not tell a kind.
+        None where the parts that both have do not tell a kind. For one shape only layers that stand twice, or are of another
+        origin, tell one.
 
     Notes
     -----
     Null: none. Layers are compared in the places that were read of both, so a model whose units were put in another order
     as well is not recognised here (`lineage.looking` does). Cost: O(layers_a layers_b) cosines of a few rows.
     """
-    if a.shape_class == b.shape_class:
-        return None
     cosines = stack_cosines(layers_of(a), layers_of(b), GROUPS)
     onto, back = layer_map(cosines), layer_map(np.ascontiguousarray(cosines.T))
     if not any(s is not None for s in onto.sources):

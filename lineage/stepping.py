@@ -47,7 +47,8 @@ def steps_between(a: Opened, b: Opened, key: RowKey, max_bytes: int | None = Non
     """
     change = measure_change(a[1], b[1])
     mixed = _has_experts(a[0]) != _has_experts(b[0])
-    if not mixed and not is_worth_peeling(a[1], b[1], change):
+    near = all(source.ref.scheme != "hub" for source, _ in (a, b))
+    if not mixed and not is_worth_peeling(a[1], b[1], change, near=near):
         return None
     pair = _studied(a, b, key, max_bytes)
     if pair is None:

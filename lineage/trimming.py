@@ -18,8 +18,7 @@ from stats.arrays import Float64Array
 MOST_PARENTS = 4
 
 _DENSITIES = np.arange(1, 21) / 20
-_FINE = 0.01
-_BINS = 100
+_FINE, _BINS = 0.01, 100
 _LEAST_ZEROS = 0.005
 """Share of elements equal to the base below which densities are not read off them."""
 

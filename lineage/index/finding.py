@@ -128,7 +128,7 @@ class Finder:
         rows = [self._nearest(name, words_of(vector, name), ranges, _LOOKED_AT)[0] for name in FREE if vector.has(name)]
         found = np.unique(np.concatenate(rows)) if rows else np.zeros(0, dtype=np.int64)
         at_row = {int(self.matrix.numbers[row]): row for row in found.tolist()}
-        query = "SELECT model, data FROM vectors WHERE model IN (SELECT value FROM json_each(?))"
+        query = "SELECT model, CAST(data AS BLOB) FROM vectors WHERE model IN (SELECT value FROM json_each(?))"
         held = list(self.store.rows(query, (json.dumps(list(at_row)),)))
         likely = likenesses(vector, [data for _, data in held])
         return {at_row[number]: value for (number, _), value in zip(held, likely, strict=True)}

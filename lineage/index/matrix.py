@@ -161,15 +161,15 @@ def _build(store: Store, path: Path, state: str) -> None:
 
 
 def _heads(store: Store) -> Iterator[tuple[bytes, bytes, str, int]]:
-    query = "SELECT id, number, substr(data, 1, 40), length(data) FROM vectors JOIN models ON model = number"
-    for name, number, head, _ in store.rows(query):
+    query = "SELECT id, number, substr(CAST(data AS BLOB), 1, 40) FROM vectors JOIN models ON model = number"
+    for name, number, head in store.rows(query):
         if int.from_bytes(head[:2], "little") == VECTOR_VERSION:
             yield bytes(head[24:40]), bytes(head[8:24]), name, number
 
 
 def _pieces(store: Store) -> Iterator[list[tuple[int, bytes]]]:
     piece: list[tuple[int, bytes]] = []
-    for number, data in store.rows("SELECT model, data FROM vectors ORDER BY model"):
+    for number, data in store.rows("SELECT model, CAST(data AS BLOB) FROM vectors ORDER BY model"):
         if int.from_bytes(data[:2], "little") == VECTOR_VERSION:
             piece.append((number, data))
         if len(piece) == _PIECE:

@@ -96,6 +96,8 @@ class Entry:
             raise ValueError(f"{self.state!r} is no state of an entry")
         if (self.state == "signed") != (self.signature is not None):
             raise ValueError(f"{self.id}: an entry is signed when it has a signature, and only then")
+        if not isinstance(self.facts, Mapping):
+            raise TypeError("facts are named")
         for text in (self.id, self.ref, self.repo, self.reason):
             if len(text) > _LONGEST or not _is_utf8(text):
                 raise ValueError(f"an entry with a text that cannot be stored: {text[:80]!r}")

@@ -168,7 +168,7 @@ class Store:
         UnusableIndexError
             They are missing or not what was stored.
         """
-        row = next(self.rows("SELECT data FROM blobs WHERE digest = ?", (digest,)), None)
+        row = next(self.rows("SELECT CAST(data AS BLOB) FROM blobs WHERE digest = ?", (digest,)), None)
         if row is None or digest_of(row[0]) != digest:
             told = "are missing" if row is None else "are damaged"
             raise UnusableIndexError(
@@ -215,7 +215,7 @@ class Store:
     def _entry(self, row: tuple[Any, ...]) -> Entry:
         number = row[0]
         files = self.rows("SELECT path, size, sha256 FROM files WHERE model = ? ORDER BY path", (number,))
-        vector = next(self.rows("SELECT data FROM vectors WHERE model = ?", (number,)), None)
+        vector = next(self.rows("SELECT CAST(data AS BLOB) FROM vectors WHERE model = ?", (number,)), None)
         try:
             return Entry(
                 id=row[1],
@@ -231,7 +231,7 @@ class Store:
                 study=row[10],
                 vector=None if vector is None else bytes(vector[0]),
             )
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
             raise damaged(self.path, error) from error
 
     def _insert(self, entry: Entry) -> None:
@@ -284,7 +284,8 @@ class Store:
 
     def _count_write(self) -> None:
         """The number of the write, with a check of its own, by which a seal of an earlier state is known to be old."""
-        number = int(self.meta("writes", "0").partition(" ")[0]) + 1
+        before = self.meta("writes").partition(" ")[0]
+        number = (int(before) if before.isdecimal() and len(before) < 19 else 0) + 1
         value = f"{number} {digest_of(str(number).encode())[:16]}"
         self.connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('writes', ?)", (value,))
 

@@ -123,7 +123,7 @@ def _check_entries(store: Store, problems: list[str], tell: Tell) -> int:
 def _check_blobs(store: Store, problems: list[str], tell: Tell) -> int:
     total = next(store.rows("SELECT count(*) FROM blobs"))[0]
     done = 0
-    for digest, data in store.rows("SELECT digest, data FROM blobs ORDER BY number"):
+    for digest, data in store.rows("SELECT digest, CAST(data AS BLOB) FROM blobs ORDER BY number"):
         if done % 64 == 0:
             tell("checking blobs", done, total)
         done += 1

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from lineage.errors import UnusableIndexError, UsageError
+from lineage.errors import LineageError, UnusableIndexError, UsageError
+from lineage.index.matrix import sign_matrix
 from lineage.index.merging import better, merge
 from lineage.index.opening import APPLICATION, SCHEMA
 from lineage.index.parquet import COLUMNS, export
@@ -261,6 +262,33 @@ def test_a_changed_row_is_found_without_a_seal(sealed, tmp_path):
         found = verify(place, silent)
         assert not found.sealed
         assert any(told in p for p in found.problems), (change, found)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE models SET facts = '[1]'",
+        "UPDATE models SET facts = 'words'",
+        "UPDATE models SET parents = '[1]'",
+        "UPDATE models SET state = 'odd'",
+        "UPDATE models SET parents = replace(hex(zeroblob(60000)), '0', '[')",
+        "UPDATE vectors SET data = 'words'",
+        "UPDATE vectors SET data = 7",
+        "UPDATE blobs SET data = 'words'",
+        "UPDATE meta SET value = 'words'",
+    ],
+)
+def test_rows_of_strangers_end_in_a_sentence(sealed, tmp_path, change):
+    place = tmp_path / "i.db"
+    shutil.copy(sealed, place)
+    with sqlite3.connect(place) as other:
+        other.execute(change)
+    with Store.open(place) as store, suppress(LineageError):
+        for e in store.entries():
+            store.blob(e.signature or "")
+    with Store.open(place) as store, suppress(LineageError):
+        sign_matrix(store)
+    assert verify(place, silent).problems
 
 
 def test_a_cut_file_is_found(sealed, tmp_path):

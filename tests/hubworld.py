@@ -86,7 +86,13 @@ def commit(name: str) -> str:
     return hashlib.sha1(name.encode()).hexdigest()  # noqa: S324
 
 
-def world(n_families: int, *, larger_every: int = 0) -> World:
+def light(seed: int, parent=None):
+    """A few tensors of no known architecture, which take no time to sign."""
+    rng = np.random.default_rng(seed)
+    return {f"some.tensor{i}": rng.normal(size=(32, 32)) + (0 if parent is None else 1) for i in range(4)}
+
+
+def world(n_families: int, *, larger_every: int = 0, drawn=weights) -> World:
     """Families of four: a base, a fine-tune, an adapter, and one of `KINDS`; some bases are sharded, some larger."""
     made = World()
     config = json.dumps({"model_type": "llama", "num_attention_heads": 4}).encode()
@@ -101,7 +107,7 @@ def world(n_families: int, *, larger_every: int = 0) -> World:
     for i in range(n_families):
         org = f"org{i % 37:02d}"
         base, tuned, adapter, fourth = (f"{org}/{x}-{i:04d}" for x in ("base", "tuned", "adapter", "other"))
-        arrays = weights(i)
+        arrays = (drawn if i else weights)(i)
         one = {"model.safetensors": pack(arrays), "config.json": config}
         many = {**_sharded(arrays, 2 + i % 2), "config.json": config}
         files = many if i % 3 == 0 else one
@@ -114,28 +120,29 @@ def world(n_families: int, *, larger_every: int = 0) -> World:
         add(base, files)
         add(
             tuned,
-            {"model.safetensors": pack(weights(10_000 + i, arrays)), "config.json": config},
+            {"model.safetensors": pack((drawn if i else weights)(10_000 + i, arrays)), "config.json": config},
             tags=[f"base_model:finetune:{base}"],
         )
         add(adapter, _adapter(i, base), tags=[f"base_model:{base}", f"base_model:adapter:{base}"])
         for name in (base, tuned, adapter):
             sign(name)
-        _fourth(made, add, sign, KINDS[i % len(KINDS)], fourth, base, files, i)
+        _fourth(made, (add, sign, drawn), KINDS[i % len(KINDS)], fourth, files, i)
     return made
 
 
-def _fourth(made: World, add, sign, kind: str, name: str, base: str, files, i: int) -> None:
-    own = {"model.safetensors": pack(weights(20_000 + i)), "config.json": files["config.json"]}
+def _fourth(made: World, does, kind: str, name: str, files, i: int) -> None:
+    add, sign, drawn = does
+    own = {"model.safetensors": pack(drawn(20_000 + i)), "config.json": files["config.json"]}
     if kind in {"copy", "gated copy", "moved card"}:
         add(name, {**files, "README.md": b"---\nlicense: mit\n---\n" + name.encode()}, gated=kind == "gated copy")
         sign(name)
         made.copies += 1
     elif kind == "two sets":
-        add(name, {**own, "model.fp16.safetensors": pack(weights(30_000 + i))})
+        add(name, {**own, "model.fp16.safetensors": pack(drawn(30_000 + i))})
         sign(name, 2)
     elif kind in {"bad header", "missing shard"}:
         wrong = {"model.safetensors": struct.pack("<Q", 20) + b"{not json at all....}" + bytes(700 + i)}
-        lost = {n: b for n, b in _sharded(weights(40_000 + i), 2).items() if n != "model-00002-of-00002.safetensors"}
+        lost = {n: b for n, b in _sharded(drawn(40_000 + i), 2).items() if n != "model-00002-of-00002.safetensors"}
         add(name, wrong if kind == "bad header" else lost)
         made.failed.add(name)
     else:

@@ -28,8 +28,14 @@ TRIMMED = 3.0
 """Log-odds of a vocabulary whose further rows lie near the mean of the others, as a library makes them, to be the child;
 and of one whose further rows are as trained as all others above a body left bit-identical, to be the parent."""
 
-_NEW = 0.5
-"""Spread of the further rows around the mean of the others, in units of the spread of those, up to which they are new."""
+_TAIL = 64
+_NEW = 0.2
+_APART = 0.5
+_TRAINED = 0.8
+_SEEN = 0.75
+"""Rows before the further ones that are looked at; spread of the further ones around the mean, in units of that quantile of
+the spreads of all others and of those before them, up to which they are new, and from which they are trained. Reserved
+tokens at the end of a vocabulary are hardly trained either, and lie in between: they tell nothing."""
 
 _FOREIGN = 0.2
 """Cosine of rows of a table below which it is of another origin."""
@@ -234,13 +240,15 @@ def _vocabulary(a: Study, b: Study, onto: LayerMap) -> Found | None:
     details: dict[str, Any] = {"rows": sizes, "rows_equal": round(float(np.mean(np.all(x == y, axis=1))), 6)}
     if not len(further):
         return "vocab-change", True, 0.0, details
-    centre = y.mean(axis=0)
-    spread = float(np.sqrt(np.mean((further - centre) ** 2) / max(float(np.mean((y - centre) ** 2)), 1e-300)))
-    zero = not further.any()
-    details["further_rows"] = "zero" if zero else "near the mean" if spread <= _NEW else "as the others"
-    if zero or spread <= _NEW:
+    centre, tail = y.mean(axis=0), y[-_TAIL:]
+    size = max(float(np.quantile(np.sqrt(np.mean((y - centre) ** 2, axis=1)), _SEEN)), 1e-300)
+    spread, before = (float(np.sqrt(np.mean((v - centre) ** 2))) / size for v in (further, tail))
+    if (not further.any() and tail.any()) or spread <= min(_NEW, _APART * before):
+        details["further_rows"] = "near the mean" if further.any() else "zero"
         return "vocab-change", forward, GROWN, details
-    return "vocab-change", not forward, TRIMMED if change_of(a, b, onto) == 0.0 else 0.0, details
+    details["further_rows"] = "as the others" if spread >= _TRAINED else "hardly trained"
+    is_trimmed = spread >= _TRAINED and change_of(a, b, onto) == 0.0
+    return "vocab-change", not forward, TRIMMED if is_trimmed else 0.0, details
 
 
 def _is_cut(model: Study, kind: str) -> bool:

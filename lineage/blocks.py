@@ -7,20 +7,21 @@ a needs a's; the weaker product is reported, so that nobody can build a model th
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
 from lineage.align import hidden_axis
 from lineage.finding import Finding, LayerFinding, discounted, mixture
 from lineage.signature import Block, Signature
-from stats.anchored import anchored_test
-from stats.arrays import Float64Array
-from stats.axes import Axis
+from stats.anchored import anchored_tests
+from stats.arrays import Float64Array, IntVector
 from stats.combine import combine_evalues
+from stats.matchcount import match_count
 from stats.ordering import is_sorted_pair
 from stats.result import Skipped, TestResult
 from stats.tails import log_mean_exp
-from stats.units import UnitFeatures, unit_tests
+from stats.units import UnitFeatures, unit_processes
 
 _SAME_INDEX_SHARE = 0.5
 """Prior weight of "the same layer" where depths agree; the rest is spread over the other layers read."""
@@ -30,6 +31,9 @@ _LOG_SIDES = math.log(2.0)
 
 _MIN_TOKENS = 16
 """Tokens in common below which answers to them tell units too poorly apart to be worth a voice."""
+
+_Views: TypeAlias = list[Mapping[str, Float64Array]]
+"""For each block of a model its matrices by kind."""
 
 Cell = tuple[int, int]
 """(position among the blocks of a, position among those of b)."""
@@ -51,8 +55,8 @@ def hidden(a: Signature, b: Signature) -> Finding:
     rows, columns, good, skipped = _usable(a, b)
     if not rows or not columns:
         return Finding(skipped=tuple(skipped))
-    pairs = [(i, j) for i in rows for j in columns]
-    cells = {(i, j): _cell(a.blocks[i], b.blocks[j], a, b) if (i, j) in good else () for i, j in pairs}
+    cells: dict[Cell, list[TestResult]] = {(i, j): [] for i in rows for j in columns}
+    cells |= _cells(sorted(good), a, b)
     sides = [_side("b", a, b, cells, columns, rows), _side("a", a, b, cells, rows, columns)]
     weaker = min(sides, key=lambda side: combine_evalues(side.results))
     shown = tuple(replace(r, log_pvalue=min(0.0, r.log_pvalue + _LOG_SIDES)) for r in weaker.results)
@@ -63,7 +67,7 @@ def paired_blocks(a: Signature, b: Signature) -> list[list[UnitFeatures]]:
     """Features shared by the blocks at one place among those read, for the pairs that can be tested."""
     _, _, good, _ = _usable(a, b)
     places = sorted(i for i, j in good if i == j) if a.width == b.width else []
-    return [_parts(a.blocks[i], b.blocks[i], glu=_is_gated(a, b), folded=False) for i in places]
+    return [_parts(a.blocks[i].parts, b.blocks[i].parts, glu=_is_gated(a, b)) for i in places]
 
 
 def _usable(a: Signature, b: Signature) -> tuple[list[int], list[int], set[Cell], list[Skipped]]:
@@ -100,7 +104,7 @@ def _sound(signature: Signature, skipped: list[Skipped]) -> list[int]:
     """Blocks of finite values, whose squares are finite as well with the gain folded in, and of two units at least."""
     kept = []
     for i, block in enumerate(signature.blocks):
-        parts = [p for k, v in block.parts.items() for p in (v, v if k == "mlp.down" else _fold(v, block.gain))]
+        parts = [*block.parts.values(), *_folded(block).values()]
         reason = ""
         if any(p.shape[1] < 2 for p in parts):
             reason = f"{signature.id}: fewer than two units"
@@ -129,50 +133,60 @@ def _is_sorted(left: Block, right: Block) -> bool:
     return any(is_sorted_pair(_norms(left.parts[k]), _norms(right.parts[k])) for k in common)
 
 
-def _cell(left: Block, right: Block, a: Signature, b: Signature) -> tuple[TestResult, ...]:
-    """All ways of testing one pair of blocks: the same ones for every pair of two models."""
-    glu, axis = _is_gated(a, b), hidden_axis(b)
-    found: list[TestResult] = []
+def _cells(good: Sequence[Cell], a: Signature, b: Signature) -> dict[Cell, list[TestResult]]:
+    """All ways of testing each pair of blocks: the same ones for every pair of two models."""
+    axis, found = hidden_axis(b), {cell: list[TestResult]() for cell in good}
+    for method, features in _ways(good, a, b).items():
+        tested = unit_processes(list(features.values()), axis=axis, label_group="")
+        for cell, (result, scores) in zip(features, tested, strict=True):
+            found[cell].append(replace(result, method=method))
+            if method == "hidden-units":
+                found[cell].append(match_count(scores, axis=axis, label_group=""))
+    wide = _wide(good, a, b)
+    for cell, anchored in zip(wide, anchored_tests(list(wide.values()), axis=axis, label_group=""), strict=True):
+        found[cell] += [] if anchored is None else [anchored]
+    return found
+
+
+def _ways(good: Sequence[Cell], a: Signature, b: Signature) -> dict[str, dict[Cell, list[UnitFeatures]]]:
+    """Features of each pair of blocks by method: as read, gains folded in, and answers to tokens."""
+    found: dict[str, tuple[_Views, _Views]] = {}
     if a.width == b.width:
-        found += unit_tests(_parts(left, right, glu=glu, folded=False), axis=axis, label_group="")
-        folded = unit_tests(_parts(left, right, glu=glu, folded=True), axis=axis, label_group="")[0]
-        found.append(replace(folded, method="hidden-units-folded"))
-    probes = _probed(left, right, a, b, glu=glu)
-    if probes:
-        found.append(replace(unit_tests(probes, axis=axis, label_group="")[0], method="hidden-units-probed"))
-    return (*found, *_anchored(left, right, glu=glu, axis=axis))
+        found["hidden-units"] = ([x.parts for x in a.blocks], [x.parts for x in b.blocks])
+        found["hidden-units-folded"] = ([_folded(x) for x in a.blocks], [_folded(x) for x in b.blocks])
+    found["hidden-units-probed"] = _answers(a, b)
+    glu = _is_gated(a, b)
+    parts = {m: {(i, j): _parts(x[i], y[j], glu=glu) for i, j in good} for m, (x, y) in found.items()}
+    return {method: {c: p for c, p in cells.items() if p} for method, cells in parts.items()}
 
 
-def _anchored(left: Block, right: Block, *, glu: bool, axis: Axis) -> tuple[TestResult, ...]:
-    """The test by inner products inside each model, where whole rows were read; none when units are all alike."""
-    kinds = sorted(left.wide.keys() & right.wide.keys())
-    parts = [UnitFeatures(left.wide[k], right.wide[k], signed=not (glu and k == "mlp.up")) for k in kinds]
-    if not parts or not all(np.isfinite(np.sum(v * v)) for p in parts for v in (p.a, p.b)):
-        return ()
-    try:
-        return (anchored_test(parts, axis=axis, label_group=""),)
-    except ValueError:  # equal inner products, or too few units: known without any label
-        return ()
-
-
-def _probed(left: Block, right: Block, a: Signature, b: Signature, *, glu: bool) -> list[UnitFeatures]:
-    """Answers of both models' units to the tokens that were read in both."""
+def _answers(a: Signature, b: Signature) -> tuple[_Views, _Views]:
+    """Answers of both models' units to the tokens that were read in both; none to too few."""
     _, in_a, in_b = np.intersect1d(a.tokens, b.tokens, return_indices=True)
     if in_a.size < _MIN_TOKENS:
-        return []
-    parts = []
-    for kind in sorted(left.probes.keys() & right.probes.keys()):
-        x, y = left.probes[kind][in_a], right.probes[kind][in_b]
-        if np.isfinite(x).all() and np.isfinite(y).all():
-            parts.append(UnitFeatures(x, y, signed=not (glu and kind == "mlp.up")))
-    return parts
+        return [{} for _ in a.blocks], [{} for _ in b.blocks]
+    return _answers_at(a.blocks, in_a), _answers_at(b.blocks, in_b)
+
+
+def _answers_at(blocks: Sequence[Block], index: IntVector) -> _Views:
+    return [{k: v[index] for k, v in block.probes.items() if np.isfinite(v[index]).all()} for block in blocks]
+
+
+def _wide(good: Sequence[Cell], a: Signature, b: Signature) -> dict[Cell, list[UnitFeatures]]:
+    """Whole rows of each pair of blocks that has some, for the test by inner products inside each model."""
+    found = {c: _parts(a.blocks[c[0]].wide, b.blocks[c[1]].wide, glu=_is_gated(a, b)) for c in good}
+    return {
+        c: parts
+        for c, parts in found.items()
+        if parts and all(np.isfinite(np.sum(v * v)) for p in parts for v in (p.a, p.b))
+    }
 
 
 def _side(
     name: str,
     a: Signature,
     b: Signature,
-    cells: Mapping[Cell, tuple[TestResult, ...]],
+    cells: Mapping[Cell, Sequence[TestResult]],
     own: Sequence[int],
     other: Sequence[int],
 ) -> _Side:
@@ -227,15 +241,16 @@ def _is_gated(a: Signature, b: Signature) -> bool:
     return bool(a.architecture and b.architecture and a.architecture.glu and b.architecture.glu)
 
 
-def _parts(left: Block, right: Block, *, glu: bool, folded: bool) -> list[UnitFeatures]:
-    """Paired features; folded: each row times the norm gain in front of it, which undoes gain folding."""
-    parts = []
-    for kind in sorted(left.parts.keys() & right.parts.keys()):
-        x, y = left.parts[kind], right.parts[kind]
-        if folded and kind != "mlp.down":
-            x, y = _fold(x, left.gain), _fold(y, right.gain)
-        parts.append(UnitFeatures(x, y, signed=not (glu and kind == "mlp.up")))
-    return parts
+def _parts(left: Mapping[str, Float64Array], right: Mapping[str, Float64Array], *, glu: bool) -> list[UnitFeatures]:
+    """Paired features of the kinds of matrices both have."""
+    return [
+        UnitFeatures(left[k], right[k], signed=not (glu and k == "mlp.up")) for k in sorted(left.keys() & right.keys())
+    ]
+
+
+def _folded(block: Block) -> dict[str, Float64Array]:
+    """Matrices, each row times the norm gain in front of it, which undoes gain folding."""
+    return {k: v if k == "mlp.down" else _fold(v, block.gain) for k, v in block.parts.items()}
 
 
 def _fold(values: Float64Array, gain: Float64Array | None) -> Float64Array:

@@ -4,12 +4,15 @@ Nothing done to the residual stream as a whole (rotation, permutation, signs) to
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import groupby
+from typing import TypeAlias
 
 import numpy as np
 
 from stats.arrays import Float64Array, as_matrix
 from stats.axes import Axis, require_exchangeable
-from stats.eprocess import BetaGrid, either_eprocess
+from stats.eprocess import BetaGrid, each_eprocess
 from stats.features import products_of_each, squared_gaps, unit_norm
 from stats.kernels.anchor import anchored
 from stats.result import TestResult
@@ -82,20 +85,94 @@ def anchored_test(
     >>> print(f"rotated, and recognised: p = 10^{result.log_pvalue / np.log(10):.0f}")
     rotated, and recognised: p = 10^-13
     """
-    scores, likeness = anchored_scores(parts, axis=axis)
-    process = either_eprocess([scores], grid=_GRID)
-    return TestResult(
-        method="hidden-units-anchored",
-        null=_NULL,
-        statistic=likeness,
-        n=process.n,
-        log_pvalue=process.log_pvalue,
-        log_floor=process.log_floor,
-        log_evalue=process.log_evalue,
-        exactness="exact",
-        label_group=label_group,
-        scope=scope,
-    )
+    return _tested([_Kinships(axis).pair(parts)], label_group, scope)[0]
+
+
+def anchored_tests(
+    cells: Sequence[Sequence[UnitFeatures]], *, axis: Axis = Axis.HIDDEN, label_group: str, scope: str = ""
+) -> list[TestResult | None]:
+    """What `anchored_test` gives for each of many pairs of blocks; None for a pair it would refuse.
+
+    Parameters
+    ----------
+    cells : sequence of sequences of UnitFeatures
+        The matrices of each pair. One array may stand in many pairs.
+    axis, label_group, scope
+        As `anchored_test`.
+
+    Returns
+    -------
+    list of TestResult or None
+
+    Raises
+    ------
+    ValueError
+        The axis is not exchangeable.
+
+    Notes
+    -----
+    Null and cost: as `anchored_test`, in fewer steps; the same bits. Memory: a dozen times K n^2 words a pair.
+    """
+    kin = _Kinships(axis)
+    pairs: dict[int, _Pair] = {}
+    for i, parts in enumerate(cells):
+        with suppress(ValueError):  # known without any label: too few units, or all alike
+            pairs[i] = kin.pair(parts)
+    found: list[TestResult | None] = [None] * len(cells)
+    for _, group in groupby(pairs, key=lambda i: pairs[i][0].shape):
+        index = list(group)
+        for i, result in zip(index, _tested([pairs[i] for i in index], label_group, scope), strict=True):
+            found[i] = result
+    return found
+
+
+_Pair: TypeAlias = tuple[Float64Array, Float64Array]
+"""Inner products inside either model, (K, n, n) each."""
+
+
+class _Kinships:
+    """Inner products inside blocks; a block that meets several others is made ready once."""
+
+    def __init__(self, axis: Axis) -> None:
+        require_exchangeable(axis)
+        self._ready: dict[tuple[tuple[int, ...], tuple[bool, ...]], tuple[list[Float64Array], Float64Array]] = {}
+
+    def pair(self, parts: Sequence[UnitFeatures]) -> _Pair:
+        """Of the blocks of both models."""
+        if not parts:
+            raise ValueError("parts is empty: nothing was read of these units")
+        signed = tuple(part.signed for part in parts)
+        first, second = self._of([p.a for p in parts], signed, "a"), self._of([p.b for p in parts], signed, "b")
+        if first.shape != second.shape:
+            raise ValueError(f"a and b must have the same units, got {first.shape[1]} and {second.shape[1]}")
+        return first, second
+
+    def _of(self, matrices: list[Float64Array], signed: tuple[bool, ...], name: str) -> Float64Array:
+        key = tuple(id(m) for m in matrices), signed
+        if key not in self._ready:
+            self._ready[key] = matrices, _kinship(matrices, signed, name)  # held, so that ids stay their own
+        return self._ready[key][1]
+
+
+def _tested(pairs: Sequence[_Pair], label_group: str, scope: str) -> list[TestResult]:
+    """Results of pairs of one shape."""
+    first, second = (np.stack(side) for side in zip(*pairs, strict=True))
+    processes = each_eprocess(_scores(first, second), grid=_GRID)
+    return [
+        TestResult(
+            method="hidden-units-anchored",
+            null=_NULL,
+            statistic=_likeness(*pair),
+            n=process.n,
+            log_pvalue=process.log_pvalue,
+            log_floor=process.log_floor,
+            log_evalue=process.log_evalue,
+            exactness="exact",
+            label_group=label_group,
+            scope=scope,
+        )
+        for pair, process in zip(pairs, processes, strict=True)
+    ]
 
 
 def anchored_scores(parts: Sequence[UnitFeatures], *, axis: Axis = Axis.HIDDEN) -> tuple[Float64Array, float]:
@@ -119,31 +196,35 @@ def anchored_scores(parts: Sequence[UnitFeatures], *, axis: Axis = Axis.HIDDEN) 
         The axis is not exchangeable, no parts, shapes do not fit, values are not finite, fewer than 4 units, or all
         inner products of a model are equal (untestable).
     """
-    require_exchangeable(axis)
-    if not parts:
-        raise ValueError("parts is empty: nothing was read of these units")
-    signed = [part.signed for part in parts]
-    first = _kinship([part.a for part in parts], signed, "a")
-    second = _kinship([part.b for part in parts], signed, "b")
-    if first.shape != second.shape:
-        raise ValueError(f"a and b must have the same units, got {first.shape[1]} and {second.shape[1]}")
-    scores = _refined(first, second, _profile_scores(first, second))
-    _add_anchors(first, second, scores)
+    first, second = _Kinships(axis).pair(parts)
+    return _scores(first[None], second[None])[0], _likeness(first, second)
+
+
+def _likeness(first: Float64Array, second: Float64Array) -> float:
     size = np.sqrt(np.sum(first * first) * np.sum(second * second))
-    return scores, float(np.sum(first * second) / size)
+    return float(np.sum(first * second) / size)
+
+
+def _scores(a: Float64Array, b: Float64Array) -> Float64Array:
+    """(w, n, n) scores of w pairs from (w, K, n, n) inner products."""
+    scores = _refined(a, b, np.stack([_profile_scores(x, y) for x, y in zip(a, b, strict=True)]))
+    _add_anchors(a, b, scores)
+    return scores
 
 
 def _add_anchors(a: Float64Array, b: Float64Array, scores: Float64Array) -> None:
     """Add what `stats.kernels.anchor` adds; few units never need the compiler, and both sum in one order."""
-    n = scores.shape[0]
+    n = scores.shape[1]
     if n > _PLAIN_UNITS:
-        anchored(a, b, scores)
+        for x, y, table in zip(a, b, scores, strict=True):
+            anchored(x, y, table)
         return
-    total = np.zeros((n, n))
+    total = np.zeros_like(scores)
     for s in range(n - 1):
-        rest = total[s + 1 :, s + 1 :]
-        for product in a[:, s + 1 :, s, None] * b[:, None, s + 1 :, s]:
-            rest += product
+        rest = total[:, s + 1 :, s + 1 :]
+        added = a[:, :, s + 1 :, s, None] * b[:, :, None, s + 1 :, s]
+        for k in range(a.shape[1]):
+            rest += added[:, k]
     scores += total
 
 
@@ -185,28 +266,32 @@ def _refined(a: Float64Array, b: Float64Array, scores: Float64Array) -> Float64A
     """Sharpen label-free scores: units are alike when their inner products with units that look alike are alike.
 
     Each round turns the scores into weights of a soft matching and takes the expected squared gaps under it. Every
-    step commutes with any relabelling of either model's units.
+    step commutes with any relabelling of either model's units. Shapes as in `_scores`.
     """
-    rows, columns = (np.ascontiguousarray(m.transpose(0, 2, 1)) for m in (a, b))
+    _, n_kernels, n, _ = a.shape
+    rows, columns = (np.ascontiguousarray(m.swapaxes(2, 3)).reshape(-1, n, n) for m in (a, b))
     squares = a * a, b * b
     for _ in range(_ROUNDS):
         weights = _mutual_weights(scores)
-        left = products_of_each(rows, np.broadcast_to(weights, rows.shape))
-        crossed = products_of_each(np.ascontiguousarray(left.transpose(0, 2, 1)), columns)
-        own = [0.5 * np.sum(m * np.sum(weights, axis=axis), axis=2) for m, axis in zip(squares, (1, 0), strict=True)]
+        left = products_of_each(rows, np.repeat(weights, n_kernels, axis=0))
+        crossed = products_of_each(np.ascontiguousarray(left.swapaxes(1, 2)), columns).reshape(a.shape)
+        of_a, of_b = (
+            0.5 * np.sum(m * np.sum(weights, axis=axis)[:, None, None, :], axis=3)
+            for m, axis in zip(squares, (2, 1), strict=True)
+        )
         scores = np.zeros_like(scores)
-        for product, of_a, of_b in zip(crossed, *own, strict=True):
-            scores += product
-            scores -= of_a[:, None]
-            scores -= of_b
+        for k in range(n_kernels):
+            scores += crossed[:, k]
+            scores -= of_a[:, k, :, None]
+            scores -= of_b[:, k, None, :]
     return scores
 
 
 def _mutual_weights(scores: Float64Array) -> Float64Array:
     """Geometric mean of the softmax over rows and the one over columns: large only where both sides agree."""
-    rows = np.exp(scores - scores.max(axis=1, keepdims=True))
-    columns = np.exp(scores - scores.max(axis=0, keepdims=True))
-    rows /= rows.sum(axis=1, keepdims=True)
-    columns /= columns.sum(axis=0, keepdims=True)
+    rows = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    columns = np.exp(scores - scores.max(axis=-2, keepdims=True))
+    rows /= rows.sum(axis=-1, keepdims=True)
+    columns /= columns.sum(axis=-2, keepdims=True)
     weights: Float64Array = np.sqrt(rows * columns)
     return weights

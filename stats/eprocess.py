@@ -174,7 +174,31 @@ def either_eprocess(windows: Iterable[ArrayLike], *, grid: BetaGrid) -> EProcess
     held = [as_matrix(w, "scores") for w in windows]
     if any(w.shape[0] != w.shape[1] for w in held):
         raise ValueError("scores must be square: both models' units are candidates")
-    rows, columns = _processes(_batches(held, None), grid, sides=2)
+    return _weaker(*_processes(_batches(held, None), grid, sides=2))
+
+
+def each_eprocess(windows: Float64Array, *, grid: BetaGrid) -> list[EProcess]:
+    """What `either_eprocess` gives for each of (w, n, n) windows by itself, many at once.
+
+    Raises
+    ------
+    ValueError
+        The windows are not square or not finite.
+    """
+    _check_square(windows)
+    _, n, _ = windows.shape
+    lot = max(1, _BATCH // (n * n))
+    found: list[EProcess] = []
+    for start in range(0, windows.shape[0], lot):
+        part = windows[start : start + lot]
+        factors = _log_factors(np.concatenate((part, part.swapaxes(1, 2))), grid)
+        made = [EProcess(float(t[-1]), t, -log_factorial(n), n) for t in _mixtures(factors)]
+        found += [_weaker(*sides) for sides in zip(made[: len(part)], made[len(part) :], strict=True)]
+    return found
+
+
+def _weaker(rows: EProcess, columns: EProcess) -> EProcess:
+    """What is valid when the labels of either side are random."""
     weaker = rows if rows.log_pvalue >= columns.log_pvalue else columns
     return EProcess(min(rows.log_evalue, columns.log_evalue), weaker.trajectory, rows.log_floor, rows.n)
 
@@ -294,8 +318,7 @@ def square_evalues(windows: Float64Array, *, grid: BetaGrid) -> Float64Array:
     ValueError
         The windows are not square or not finite.
     """
-    if windows.ndim != 3 or windows.shape[1] != windows.shape[2] or not np.isfinite(windows).all():
-        raise ValueError(f"windows must be finite and square, got shape {windows.shape}")
+    _check_square(windows)
     count, n, _ = windows.shape
     factors = np.empty((2, count, n, N_BETAS))
     for side, out in zip((windows, np.ascontiguousarray(windows.swapaxes(1, 2))), factors, strict=True):
@@ -303,6 +326,11 @@ def square_evalues(windows: Float64Array, *, grid: BetaGrid) -> Float64Array:
     totals = np.zeros((2, count, N_BETAS + 1))
     np.add.reduce(factors, axis=2, out=totals[:, :, 1:])
     return np.asarray(np.minimum(*_mixed(totals)))
+
+
+def _check_square(windows: Float64Array) -> None:
+    if windows.ndim != 3 or windows.shape[1] != windows.shape[2] or not np.isfinite(windows).all():
+        raise ValueError(f"windows must be finite and square, got shape {windows.shape}")
 
 
 def _check_truth(

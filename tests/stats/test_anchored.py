@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import derive
 from oracles import naive
-from stats.anchored import anchored_scores, anchored_test
+from stats.anchored import anchored_scores, anchored_test, anchored_tests
 from stats.axes import Axis
 from stats.units import UnitFeatures, unit_tests
 
@@ -198,6 +198,22 @@ def test_plain_numpy_and_the_compiled_loop_have_the_same_bits():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 4, 24, 24))
     plain, compiled = rng.normal(size=(1, 24, 24)).repeat(2, axis=0)
-    _add_anchors(a, b, plain)
+    _add_anchors(a[None], b[None], plain[None])
     anchored(a, b, compiled)
     assert np.array_equal(plain, compiled)
+
+
+def test_many_pairs_at_once_give_what_each_gives_alone():
+    rng = np.random.default_rng(3)
+    blocks = [rng.normal(size=(2, 20, n)) for n in (12, 12, 12, 9)]
+    blocks[1][:] = blocks[0] + rng.normal(size=blocks[0].shape)
+    blocks.append(np.ones((2, 20, 12)))  # units all alike: refused
+    cells = [_pairs(x, y) for x in blocks for y in blocks]
+    found = anchored_tests(cells, label_group="h")
+    for parts, result in zip(cells, found, strict=True):
+        try:
+            alone = anchored_test(parts, label_group="h")
+        except ValueError:
+            alone = None
+        assert result == alone
+    assert 10 <= sum(r is not None for r in found) < len(found)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oracles import naive
-from stats.eprocess import cosine_grid, either_eprocess, gap_grid, permutation_eprocess
+from stats.eprocess import cosine_grid, each_eprocess, either_eprocess, gap_grid, permutation_eprocess
 
 
 @given(st.integers(0, 10_000), st.integers(2, 9), st.sampled_from([cosine_grid(20.0), gap_grid()]))
@@ -173,3 +173,19 @@ def test_a_wide_window_is_the_same_either_way(monkeypatch):
     monkeypatch.setattr("stats.eprocess._BATCH", 100)
     large = permutation_eprocess([scores], grid=cosine_grid(20.0), truth=list(range(5, 35)))
     np.testing.assert_allclose(small.trajectory, large.trajectory, rtol=1e-10, atol=1e-9)
+
+
+@pytest.mark.parametrize("grid", [cosine_grid(30.0), gap_grid()])
+@pytest.mark.parametrize(("count", "n"), [(1, 1), (5, 16), (70, 64), (2, 600)])
+def test_many_windows_at_once_give_what_each_gives_alone(grid, count, n):
+    windows = np.random.default_rng(count).normal(size=(count, n, n))
+    for window, found in zip(windows, each_eprocess(windows, grid=grid), strict=True):
+        alone = either_eprocess([window], grid=grid)
+        assert (found.log_evalue, found.log_floor, found.n) == (alone.log_evalue, alone.log_floor, alone.n)
+        assert np.array_equal(found.trajectory, alone.trajectory)
+
+
+def test_many_windows_are_checked():
+    for bad in (np.zeros((2, 3)), np.zeros((1, 2, 3)), np.full((1, 2, 2), np.nan)):
+        with pytest.raises(ValueError, match="square"):
+            each_eprocess(bad, grid=gap_grid())

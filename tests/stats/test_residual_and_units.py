@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stats.axes import Axis
 from stats.residual import column_test, gain_test
-from stats.units import UnitFeatures, unit_scores, unit_tests
+from stats.units import UnitFeatures, unit_processes, unit_scores, unit_tests
 
 LN10 = math.log(10)
 
@@ -164,3 +164,13 @@ def test_dead_units_score_zero():
     scores, n = unit_scores(parts)
     assert np.isfinite(scores).all()
     assert n == 256
+
+
+def test_many_pairs_at_once_give_what_each_gives_alone():
+    """Arrays that stand in several pairs, pairs of other sizes and other features between them."""
+    cells = [_parts(i % 3, 1.0, d=d, s=s) for i, (d, s) in enumerate([(64, 16), (64, 16), (64, 9), (32, 16), (64, 16)])]
+    cells += [[UnitFeatures(x.a, y.b) for x, y in zip(cells[0], cells[1], strict=True)], cells[4][:1]]
+    found = unit_processes(cells, label_group="h", scope="layer 1")
+    for parts, (result, scores) in zip(cells, found, strict=True):
+        assert result == unit_tests(parts, label_group="h", scope="layer 1")[0]
+        assert np.array_equal(scores, unit_scores(parts)[0])

@@ -33,6 +33,7 @@ GUIDES = {
     "marks",
     "marks-and-papers",
     "marks-measured",
+    "marks-null",
     "reading-a-p-value",
     "searching-measured",
     "tracing-measured",

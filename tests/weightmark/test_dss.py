@@ -1,6 +1,8 @@
 """`dss`: found blind and informed in every format, silent under other keys, the same from any part."""
 
 import hashlib
+import importlib.util
+import json
 import math
 
 import ml_dtypes
@@ -265,3 +267,20 @@ def test_wrong_keys_read_as_chance(what):
     assert t.max() < 5
     assert abs(t.mean()) < 5 / math.sqrt(n)
     assert abs(t.std() - 1) < 5 / math.sqrt(2 * n)
+
+
+spec = importlib.util.spec_from_file_location("marknull", nulls.ROOT / "tests" / "calibration" / "marknull.py")
+program = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(program)
+
+
+def test_the_long_table_is_of_this_code_and_clean():
+    data = json.loads(program.DATA.read_text())
+    assert data["digest"] == program.digest(), "dss changed: run python tests/calibration/marknull.py, commit its page"
+    assert data["keys"] >= 20_000
+    assert tuple(data["rows"]) == tuple(sorted(wrongkeys.CASES))
+    assert program.page(data).rstrip() + "\n" == program.PAGE.read_text()
+    for row in data["rows"].values():
+        assert all(row["counts"][x] <= row["normal"][x] <= row["limits"][x] for x in row["limits"])
+        assert row["ks"] < row["ks_limit"]
+        assert row["largest"] < 5

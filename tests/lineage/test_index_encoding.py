@@ -18,7 +18,7 @@ from lineage.evidence import gather
 from lineage.index.encoding import decode, encode
 from lineage.index.leaning import lean_study
 from lineage.index.packing import MAGIC, pack, unpack
-from lineage.index.studies import decode_study, encode_study, fitted
+from lineage.index.studies import COLUMNS, ROWS, decode_study, encode_study, fitted
 from lineage.plan import PUBLIC_KEY
 from lineage.reading import sign
 from lineage.study import study
@@ -241,18 +241,39 @@ def test_every_bit_of_a_study_comes_back(models, name):
     assert left.keys() == right.keys()
 
 
-def test_a_cut_study_depends_on_shapes_alone(models):
-    a, b = (fitted(models[name][1], 40_000) for name in ("llama-a", "llama-b"))
-    assert sum(v.size for v in a.slices.values()) <= 40_000
-    assert a.shape_class == b.shape_class
+def test_a_cut_study_holds_the_start_of_everything(models):
     whole = models["llama-a"][1]
-    assert fitted(whole).slices.keys() == whole.slices.keys()
-    assert all(np.array_equal(v, whole.slices[k]) for k, v in fitted(whole).slices.items())
+    cut = fitted(whole, 40_000)
+    assert cut.shapes == whole.shapes
+    assert cut.shape_class == whole.shape_class == fitted(models["llama-b"][1], 40_000).shape_class
+    for name, values in cut.matrices.items():
+        assert values.shape[0] == min(ROWS, whole.matrices[name].shape[0])
+        assert np.array_equal(values, whole.matrices[name][:ROWS, :COLUMNS])
+    assert all(len(v) == len(whole.tables[k]) for k, v in cut.tables.items())
+    assert fitted(whole) is whole
+
+
+def test_experts_of_a_study_come_back():
+    moe = derive.upcycle_moe(derive.load(ZOO / "llama-a"), 3, np.random.default_rng(0))
+    with opened(moe, "m") as source:
+        before = study(source, PUBLIC_KEY, name="m")
+    after = decode_study(encode_study(before), name="m")
+    assert before.experts
+    assert after.experts.keys() == before.experts.keys()
+    assert all(same(np.asarray(v), after.experts[k]) for k, v in before.experts.items())
 
 
 def test_a_study_that_is_none_is_refused(models):
     facts, arrays = unpack(encode_study(models["micro-00"][1]), "study")
-    for change in ({"format": 9}, {"layers": -1}, {"layers": True}, {"slices": {}}, {"dtype": 1}):
+    for change in (
+        {"format": 9},
+        {"layers": -1},
+        {"layers": True},
+        {"slices": {}},
+        {"dtype": 1},
+        {"shapes": {"x": [1, 1]}},
+        {"shapes": 3},
+    ):
         with pytest.raises(MalformedDocumentError):
             decode_study(pack("study", {**facts, **change}, arrays), name="n")
     with pytest.raises(MalformedDocumentError):

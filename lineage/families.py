@@ -1,11 +1,12 @@
 """Families from tested pairs: one graph of nodes, directed edges and links that stay open."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lineage.graph import Component, Edge, LineageGraph, Node, Unresolved, connected_components
 from lineage.grouping import groups_of
+from lineage.hidden import root_above, virtual_of, with_hidden
 from lineage.infer import OPEN_BAND, Link, sigmoid
 from lineage.linking import Linker
 from lineage.making import Made
@@ -63,6 +64,8 @@ def family_graph(members: Sequence[Member], duplicate_of: Mapping[str, str], kin
     unresolved: list[Unresolved] = []
     components: list[Component] = []
     claimed: list[tuple[str, str, float]] = []
+    virtual: list[Node] = []
+    by_id = {m.id: m for m in members}
     for number, group in enumerate(groups):
         found: list[Edge] = []
         roots, joint = _infer_group(group, kindred, found, unresolved)
@@ -71,10 +74,15 @@ def family_graph(members: Sequence[Member], duplicate_of: Mapping[str, str], kin
             claimed += joined
         edges += found
         names, probabilities = tuple(r for r, _ in roots), tuple(p for _, p in roots)
-        components.append(Component(number, names, probabilities, tuple(kindred.distinct[i].id for i in group)))
+        ids = tuple(kindred.distinct[i].id for i in group)
+        inferred = [
+            replace(_node(by_id[c], number, None), id=h, ref=h, declared=(), virtual=True) for h, c in virtual_of(found)
+        ]
+        virtual += inferred
+        components.append(Component(number, names, probabilities, ids, min((v.id for v in inferred), default=None)))
     nodes = tuple(_node(m, component_of[duplicate_of.get(m.id, m.id)], duplicate_of.get(m.id)) for m in members)
     return LineageGraph(
-        nodes,
+        (*nodes, *virtual),
         tuple(sorted(edges, key=lambda e: (e.parent, e.child))),
         tuple(components),
         tuple(sorted(unresolved, key=lambda u: (u.a, u.b))),
@@ -103,9 +111,10 @@ def _infer_group(
         placed = place(part, inside, known, kindred.claims, linker.ask, kindred.seed)
         joint = joint.beside(placed.joint)
         settled = [*_settle(placed, studies, unresolved), *_made_edges(placed.made, linker.ask)]
+        settled = with_hidden(settled, placed.hidden)
         unresolved.extend(_siblings(settled, inside))
         edges.extend(settled)
-        roots.append((placed.root, placed.root_probability))
+        roots.append((root_above(placed.root, settled), placed.root_probability))
     unresolved.extend(Unresolved(k.a, k.b, k.kind, k.log_pvalue, "shared-init") for k in links if not k.is_descent)
     return roots, joint
 

@@ -6,7 +6,7 @@ say how far a step went; this says what it did not touch, which a small step of 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -46,24 +46,53 @@ def changed_rows(members: Sequence[Study]) -> Float64Array:
     """
     n = len(members)
     changed, total = np.zeros((n, n)), 0
+    for same in _same(members, members):
+        changed += np.sum(~same, axis=0)
+        total += len(same)
+    np.fill_diagonal(changed, 0.0)
+    return changed / max(1, total)
+
+
+def same_rows(group: Sequence[Study], members: Sequence[Study]) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """Which rows are the same up to a factor, as in `changed_rows`.
+
+    Parameters
+    ----------
+    group, members : sequence of Study
+        g and n of one shape class; the coarsest format is that of the members.
+
+    Returns
+    -------
+    (k, g, n) bool
+    """
+    parts = list(_same(group, members))
+    return np.concatenate(parts) if parts else np.zeros((0, len(group), len(members)), dtype=np.bool_)
+
+
+def _same(
+    group: Sequence[Study], members: Sequence[Study]
+) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
+    """Which rows are the same up to a factor, (rows, g, n), some rows at a time."""
     for kind in _TABLES:
         if not all(kind in m.tables for m in members):
             continue
         bits = max(COARSEST, min(SIGNIFICANT_BITS.get(m.dtypes[kind], 53) for m in members))
         least = 1.0 - max(2.0**-bits, _COMPUTED) ** 2
         rows, width = members[0].tables[kind].shape
-        step = max(1, _CHUNK // max(1, n * max(n, width)))
+        step = max(1, _CHUNK // max(1, len(members) * max(len(group), width)))
         for start in range(0, rows, step):
-            x = np.stack([np.asarray(m.tables[kind][start : start + step], dtype=np.float64) for m in members], axis=1)
-            size = np.sqrt(np.sum(x * x, axis=2, keepdims=True))
-            x /= np.where(size > 0.0, size, 1.0)
-            cosine = x @ x.transpose(0, 2, 1)
-            empty = size[:, :, 0] == 0.0
-            same = (cosine > 0.0) & (cosine * cosine >= least) | (empty[:, :, None] & empty[:, None, :])
-            changed += np.sum(~same, axis=0)
-        total += rows
-    np.fill_diagonal(changed, 0.0)
-    return changed / max(1, total)
+            part = slice(start, start + step)
+            (x, no_x), (y, no_y) = (_directions([m.tables[kind][part] for m in some]) for some in (group, members))
+            cosine = x @ y.transpose(0, 2, 1)
+            same = (cosine > 0.0) & (cosine * cosine >= least)
+            yield same | (no_x[:, :, None] & no_y[:, None, :])
+
+
+def _directions(parts: Sequence[Values]) -> tuple[Float64Array, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
+    """Rows over their sizes, (rows, models, width), and which of them are zero."""
+    x = np.stack([np.asarray(p, dtype=np.float64) for p in parts], axis=1)
+    size = np.sqrt(np.sum(x * x, axis=2, keepdims=True))
+    return x / np.where(size > 0.0, size, 1.0), size[:, :, 0] == 0.0
 
 
 def changed_arrays(members: Sequence[Study]) -> Float64Array:

@@ -11,6 +11,7 @@ import numpy as np
 from lineage.bootstrap import link_support
 from lineage.bridging import bridged
 from lineage.graph import connected_components
+from lineage.hidden import Hidden, hidden_ancestors
 from lineage.infer import OPEN_BAND, Link, RootedLink, copies_of, sigmoid, spanning_tree
 from lineage.kinship import Kinship, kinship
 from lineage.making import Made, find_made
@@ -56,6 +57,8 @@ class Placed:
         What spoke of the direction of a link, by its ids in order.
     joint : Joint
         What claims and weights say together; empty without claims.
+    hidden : tuple of Hidden
+        Ancestors that are not among the members.
     """
 
     links: tuple[RootedLink, ...]
@@ -64,6 +67,7 @@ class Placed:
     root_probability: float
     signals: Mapping[tuple[str, str], tuple[tuple[str, float], ...]] = field(default_factory=dict)
     joint: Joint = field(default_factory=Joint)
+    hidden: tuple[Hidden, ...] = ()
 
 
 def place(
@@ -113,11 +117,12 @@ def place(
     told: dict[tuple[str, str], tuple[tuple[str, float], ...]] = {}
     roots: dict[str, Root] = {}
     joint = Joint()
+    hidden: list[Hidden] = []
     for ids in (part for held in classes.values() for part in _joined(held, descent)):
         core = sorted(i for i in ids if i not in taken)
         if len(core) > 1:
             kin = _kin(core, studies)
-            rooted += _class_links(kin, link_of, roots, [studies[i] for i in core], seed)
+            rooted += _class_links(kin, link_of, roots, hidden, [studies[i] for i in core], seed)
             told |= _told(kin)
             if claims is not None:
                 joint = joint.beside(_joint(kin, claims))
@@ -133,7 +138,7 @@ def place(
     rooted += [RootedLink(k, sigmoid(k.log_odds)) for k in fresh]
     root = _root_of(members, rooted, made, roots)
     sure = roots[root].probability if len(classes) == 1 and root in roots else 1.0 / len(members)
-    return Placed(tuple(rooted), tuple(made), root, sure, told, joint)
+    return Placed(tuple(rooted), tuple(made), root, sure, told, joint, tuple(hidden))
 
 
 def _kin(core: Sequence[str], studies: Mapping[str, Study]) -> Kinship:
@@ -193,10 +198,11 @@ def _lookup(descent: Sequence[Link], ask: Ask | None) -> Ask:
 
 
 def _class_links(
-    kin: Kinship, link_of: Ask, roots: dict[str, Root], members: Sequence[Study], seed: int
+    kin: Kinship, link_of: Ask, roots: dict[str, Root], hidden: list[Hidden], members: Sequence[Study], seed: int
 ) -> list[RootedLink]:
     """The links of the best tree of one shape with their marginals, and the share of drawn trees that have them."""
     found = tree_posterior(kin)
+    hidden += hidden_ancestors(members, [int(p) for p in found.parent])
     rng = np.random.default_rng(seed)
     support = link_support([m.matrices or m.tables for m in members], kin.squared, found, rng)
     top = int(np.argmin(found.parent))

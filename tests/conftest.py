@@ -13,6 +13,8 @@ KERNELS = sorted((ROOT / "stats").rglob("*.py"))
 _DIGEST = hashlib.sha256(b"".join(p.read_bytes() for p in KERNELS)).hexdigest()[:16]
 # The on-disk cache of numba does not notice an edit in a callee's file: a fresh folder per version of the code does.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / f"numba-{_DIGEST}"))
+# Small products are all there is for BLAS: its threads only wait for each other, and for the other worker's.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 

@@ -25,7 +25,7 @@ def document(a, b, **options):
 def test_shards_and_order_never_matter(tmp_path, partner, monkeypatch):
     weights = derive.load(ZOO / "llama-a")
     seen = set()
-    for shards, seed in ((1, 0), (1, 1), (2, 0), (7, 1)):
+    for shards, seed in ((1, 0), (2, 1), (7, 2)):
         root = tmp_path / f"{shards}-{seed}"
         order = [str(n) for n in np.random.default_rng(seed).permutation(sorted(weights))]
         derive.save(weights, root / "a", shards=shards, order=order)

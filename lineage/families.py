@@ -14,6 +14,7 @@ from lineage.members import Member
 from lineage.metadata import Claims, Joint, with_claims
 from lineage.peeling import refined
 from lineage.placing import Ask, Placed, place
+from lineage.reshaping import replaced_table, reshaped
 from lineage.study import Study
 from lineage.tested import PairTests
 
@@ -155,7 +156,20 @@ def _refined(link: Link, studies: Mapping[str, Study], forward: float) -> tuple[
         return link.kind, {}
     first, second = (link.a, link.b) if forward >= 0.5 else (link.b, link.a)
     found = refined(studies[first], studies[second]) or refined(studies[second], studies[first])
-    return (link.kind, {}) if found is None else (found.kind, {**found.details, "steps": list(found.steps)})
+    if found is not None:
+        return found.kind, {**found.details, "steps": list(found.steps)}
+    return _restructured(link, studies[first], studies[second])
+
+
+def _restructured(link: Link, parent: Study, child: Study) -> tuple[str, dict[str, Any]]:
+    """Layers or tables of another origin in a model of the same shape."""
+    if parent.shape_class != child.shape_class:
+        return link.kind, {}
+    layers = reshaped(parent, child)
+    if layers is not None:
+        return layers.kind, {**layers.details, "steps": [layers.kind]}
+    table = replaced_table(parent, child)
+    return (link.kind, {}) if table is None else (table, {"steps": [table]})
 
 
 def _made_edges(made: Sequence[Made], ask: Ask) -> list[Edge]:

@@ -102,6 +102,19 @@ def reshaped(a: Study, b: Study) -> Reshaped | None:
     )
 
 
+def replaced_table(a: Study, b: Study) -> str | None:
+    """`embedding-swap` or `head-swap` where layers are shared and a table of the same shape is of another origin."""
+    foreign = []
+    for kind in ("embed", "unembed"):
+        x, y = a.tables.get(kind), b.tables.get(kind)
+        if x is not None and y is not None and x.shape == y.shape:
+            first, second = (np.asarray(v, dtype=np.float64) for v in (x, y))
+            size = float(np.sqrt(np.sum(first * first) * np.sum(second * second)))
+            if size > 0.0 and abs(float(np.sum(first * second))) / size < _FOREIGN:
+                foreign.append(kind)
+    return None if not foreign else "embedding-swap" if "embed" in foreign else "head-swap"
+
+
 def as_relation(found: Reshaped) -> Relation:
     """The relation of a pair in that order."""
     sign = 1.0 if found.forward else -1.0

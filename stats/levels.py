@@ -18,9 +18,6 @@ _DOUBLES = 1.6
 """Growth of the number of values when a group doubles: at most the first inside a group of one scale, at least the
 second beyond it."""
 
-_FEWEST = 4
-"""Groups below which a largest count says nothing."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knee:

@@ -55,6 +55,13 @@ _LEAST = 0.5
 _USED = 0.75
 """Share of a table's levels that must occur."""
 
+FEWEST_BITS = 4
+_TABLE_VALUES = 32
+_PER_VALUE = 8
+_SPARE = 2
+"""A row of no scale of groups holds a table of its own where it has at most so many values, each so often on average, in a
+format of more significant bits than the first; multiples that would take so many bits more than the table are no grid."""
+
 _KNEE_VALUES = 64
 """Distinct values up to which a knee alone is believed."""
 
@@ -128,11 +135,13 @@ def find_levels(matrix: ArrayLike, bits: int, smallest: float = 0.0) -> Levels |
     values = as_matrix(matrix, "matrix")
     for axis, turned in (("inputs", values), ("outputs", np.ascontiguousarray(values.T))):
         found = _best(list(_fitting(turned, bits, smallest)))
+        if found is not None and found.kind in _MOST:
+            found = _instead(found, turned, bits)
         if found is None:
             found = _by_knee(turned)
         if found is not None:
             return replace(found, axis=axis)
-    return None
+    return _few_values(values) if bits > FEWEST_BITS else None
 
 
 def fit_grid(groups: Float64Array, kind: str, bits: int, smallest: float = 0.0, *, most: int | None = None) -> Grid:
@@ -235,6 +244,22 @@ def _best(found: list[tuple[Levels, float]]) -> Levels | None:
     return replace(levels, surprise=surprise)
 
 
+def _instead(found: Levels, values: Float64Array, bits: int) -> Levels:
+    """A table of its own where multiples would take far more bits: a handful of values are multiples of something."""
+    few = _few_values(values) if bits > FEWEST_BITS else None
+    return few if few is not None and found.bits >= few.bits + _SPARE else found
+
+
+def _few_values(values: Float64Array) -> Levels | None:
+    """A table of its own for each row, or for all: few values in rows much longer than that."""
+    sample = values[np.linspace(0, values.shape[0] - 1, min(_SAMPLE, values.shape[0])).astype(np.intp)]
+    most = distinct_counts(sample, groups=())[values.shape[1]]
+    used = int(np.count_nonzero(sample, axis=1).min())  # of a pruned row hardly any value is left
+    if not 2 <= most <= min(_TABLE_VALUES, used // _PER_VALUE):
+        return None
+    return Levels(kind="unknown", bits=max(1, (most - 1).bit_length()), group=None)
+
+
 def _by_knee(values: Float64Array) -> Levels | None:
     """Few values in each group, of no known table."""
     n = values.shape[1]
@@ -244,4 +269,6 @@ def _by_knee(values: Float64Array) -> Levels | None:
     found = knee(distinct_counts(sample), row=n)
     if found is None or found.values > _KNEE_VALUES or found.values >= found.group:
         return None
+    if np.median(np.count_nonzero(in_groups(sample, found.group), axis=1)) < found.values:
+        return None  # what pruning left of a group, each value once
     return Levels(kind="unknown", bits=found.bits, group=found.group)

@@ -143,3 +143,25 @@ def test_experts_of_another_model_are_no_upcycling():
     equal = between(model(), derive.upcycle_moe(model(), 3, rng(), noise=0.0))
     assert equal is not None
     assert equal.details["experts_equal"]
+
+
+def test_parts_of_another_origin_in_one_shape_name_the_kind(tmp_path):
+    v, b = model(), model("llama-b")
+    head = {k: b[k] if "lm_head" in k else x for k, x in v.items()}
+    models = {
+        "v": v,
+        "s": model("llama-a-ft1"),
+        "t": model("llama-a-cpt"),
+        "table": tuned(derive.swap_embedding(v, b)),
+        "head": tuned(head, 0.04, 1),
+        "half": tuned(derive.stack(v, tuned(b, 0.3, 5), [(0, 0), (0, 1), (1, 2)]), 0.06, 2),
+        "twice": tuned(derive.repeat_layers(v, [0, 1, 1]), 0.03, 3),
+    }
+    found = grown(tmp_path, models)
+    kinds = {frozenset((x["a"], x["b"])): x["kind"] for x in found["unresolved"] if x["reason"] != "sibling"}
+    kinds |= {frozenset((e["parent"], e["child"])): e["kind"] for e in found["edges"]}
+    told = {name: {k for pair, k in kinds.items() if name in pair} for name in ("table", "head", "half", "twice")}
+    assert "embedding-swap" in told["table"]
+    assert "head-swap" in told["head"]
+    assert "partial-copy" in told["half"]
+    assert "frankenmerge" in told["twice"]

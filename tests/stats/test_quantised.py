@@ -175,3 +175,21 @@ def test_too_few_groups_show_nothing():
 def test_levels_are_those_of_a_finite_matrix(bad):
     with pytest.raises(ValueError, match="matrix"):
         find_levels(bad, 8)
+
+
+@pytest.mark.parametrize("n_values", [4, 8, 16])
+@pytest.mark.parametrize("bits", [8, 11, 24])
+def test_a_table_of_its_own_is_no_grid_of_many_bits(n_values, bits):
+    rng = np.random.default_rng(n_values)
+    table = rng.normal(size=n_values)
+    rounded = {8: ml_dtypes.bfloat16, 11: np.float16, 24: np.float32}[bits]
+    matrix = (table[rng.integers(0, n_values, (64, 512))] * np.exp(0.3 * rng.normal(size=(64, 1)))).astype(rounded)
+    found = find_levels(matrix.astype(np.float64), bits)
+    assert found is not None
+    assert (found.kind, found.bits) == ("unknown", (n_values - 1).bit_length())
+
+
+def test_the_few_values_of_a_pruned_row_are_no_table():
+    rng = np.random.default_rng(0)
+    matrix = np.where(rng.random((64, 512)) < 0.97, 0.0, rng.normal(size=(64, 512))).astype(np.float32)
+    assert find_levels(matrix.astype(np.float64), 24) is None

@@ -52,8 +52,8 @@ _MOST_KEYS = 1_000_000
 _OWN_MARK = 6.0
 """A reference in which the key's own mark is found this strongly is a marked one."""
 
-_FAR_MEAN, _FAR_SPREAD = 0.6, (0.7, 1.3)
-"""Bounds for 32 keys that marked nothing: four standard errors of the mean, and of the spread nearly three."""
+_FAR_MEAN, _FAR_SPREAD = 0.9, (0.5, 1.6)
+"""Bounds for 32 keys that marked nothing: a sound law leaves them once in eighty thousand readings."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -326,7 +326,7 @@ class Pages:
     def _file(self, data: bytes, headers: dict[str, str]) -> Answer:
         found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("range", ""))
         if found is None or self.action == "ignore_range":
-            return Answer(200, data, headers)
+            return Answer(200, data if isinstance(data, bytes) else data[:], headers)
         start, stop = int(found[1]), min(int(found[2] or len(data)) + 1, len(data))
         if start >= stop:
             return Answer(416, b"", {"Content-Range": f"bytes */{len(data)}"})

@@ -14,7 +14,7 @@ from crawl.casts import SIGNIFICANT_BITS
 from lineage.distances import squared_distances
 from lineage.ensemble import Merge
 from lineage.merging import find_merge
-from lineage.peeling import Grids, made_steps, may_be_made
+from lineage.peeling import Grids, has_zeros, is_on_grid, made_steps
 from lineage.relation import LOG_ODDS_CAP
 from lineage.stored import Arrays, narrowest
 from lineage.study import Study
@@ -178,9 +178,9 @@ def explained_share(squared: Float64Array, i: int) -> float:
 
 def _copied(member: Study, near: Sequence[Study]) -> Made | None:
     """The nearest of the members from which steps give this one; how many of them do is part of the answer."""
-    if not may_be_made(member):
+    grids: Grids | None = {} if is_on_grid(member) else None
+    if grids is None and not has_zeros(member):
         return None
-    grids: Grids = {}
     found = [(other.id, made) for other in near if (made := made_steps(other, member, grids)) is not None]
     if not found:
         return None

@@ -113,22 +113,28 @@ def replayed(parent: Study, child: Study) -> Peeled | None:
     if parent.shape_class != child.shape_class:
         return None
     mask = _mask(parent, child)  # before adapters: units set to zero are a change of low rank
-    return _cast(parent, child) or _pruned(mask) or _adapter(parent, child) or _quantised(parent, child, mask, {})
+    found = _cast(parent, child) or _pruned(mask) or _adapter(parent, child)
+    return found or (_quantised(parent, child, mask, {}) if is_on_grid(child) else None)
 
 
-def made_steps(parent: Study, child: Study, grids: Grids | None = None) -> Peeled | None:
+def made_steps(parent: Study, child: Study, grids: Grids | None) -> Peeled | None:
     """The steps of `replayed` that leave a copy: pruning and quantisation, not casts and adapters.
 
-    `grids` holds what was found of the child before, for the next candidate.
+    `grids` holds what was found of a child on a grid before, for the next candidate; None for a child on none.
     """
     mask = _mask(parent, child)
-    return _pruned(mask) or _quantised(parent, child, mask, {} if grids is None else grids)
+    return _pruned(mask) or (None if grids is None else _quantised(parent, child, mask, grids))
 
 
-def may_be_made(child: Study) -> bool:
-    """Whether a model lies on a grid, or has zeros as pruning leaves them: worth a comparison with its relatives."""
+def has_zeros(child: Study) -> bool:
+    """Whether a model has zeros as pruning leaves them."""
     zeros = [float((v == 0.0).mean()) for v in child.matrices.values()]
-    return max(zeros, default=0.0) >= _ZEROS or _grid(child) is not None
+    return max(zeros, default=0.0) >= _ZEROS
+
+
+def is_on_grid(child: Study) -> bool:
+    """Whether a model was quantised before, whoever its parent is."""
+    return _grid(child) is not None
 
 
 def peeled(a: Study, b: Study) -> Relation | None:
@@ -197,8 +203,6 @@ def _pruned(mask: Pruned | None) -> Peeled | None:
 
 def _quantised(parent: Study, child: Study, mask: Pruned | None, grids: Grids) -> Peeled | None:
     """A quantised copy; below a mask where rounding gives the kept codes, and without the mask does not."""
-    if _grid(child) is None:
-        return None
     copy = _copy(parent.matrices, child, grids)
     if mask is not None and (copy is None or copy.method == _COMPENSATED):
         below = _copy(masked(parent.matrices, child.matrices), child, grids)

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 import derive
 import orchard
-from lineage import grouping, growing, tested
+from lineage import grouping, growing, linking, tested
 from lineage.grouping import BLIND_TRIES, MOST_TRIES, NEAREST, Groups, ask_all, ask_some, groups_of
 from lineage.growing import tree
+from lineage.linking import Linker
+from lineage.relation import Relation
 from lineage.screening import Screen
 from lineage.searching import find_all
 from lineage.tested import PairTests
@@ -144,6 +146,53 @@ def test_groups_are_those_of_a_plain_list(steps):
             groups.failed(i, j)
             vain[id(a), id(b)] = vain[id(b), id(a)] = vain.get((id(a), id(b)), 0) + 1
     assert groups.lists() == sorted(sorted(g) for g in plain)
+
+
+# --- links of one family ------------------------------------------------------------------------------------------
+def linked(forest, descent, answered):
+    """A linker over the whole forest, with some pairs answered; `descent` says which pairs descend from each other."""
+    tests = PairTests(forest.signatures, 1e-12)
+    kind = lambda a, b: "fine-tune" if descent(a.position, b.position) else "shared-init"  # noqa: E731
+    with (
+        patch.object(tested, "gather", forest.gather),
+        patch.object(linking, "relate", lambda a, b: Relation(kind(a, b), 0.9)),
+    ):
+        for i, j in answered:
+            tests.answer(i, j)
+        linker = Linker([f"m{i:02d}" for i in range(forest.n)], range(forest.n), tests)
+        links = linker.links()
+        asked = linker.ask("m05", "m01")
+    return links, asked, tests
+
+
+def test_parts_of_a_family_are_joined_where_an_untested_pair_descends():
+    forest = Forest([0] * 6)
+    chains = [(0, 1), (1, 2), (3, 4), (4, 5)]
+    links, asked, tests = linked(forest, lambda i, j: (i, j) in {*chains, (2, 4)}, [*chains, (0, 3)])
+    assert {(k.a, k.b) for k in links if k.is_descent} == {
+        ("m00", "m01"),
+        ("m01", "m02"),
+        ("m02", "m04"),
+        ("m03", "m04"),
+        ("m04", "m05"),
+    }
+    assert [(k.a, k.b) for k in links if not k.is_descent] == [("m00", "m03")]
+    assert (2, 4) in tests.answered
+    assert asked is not None
+    assert (asked.a, asked.b, asked.kind) == ("m01", "m05", "shared-init")
+
+
+def test_what_shares_a_start_only_is_looked_at_and_not_tested():
+    forest = Forest([0] * 40)
+    halves = [(i, i + 1) for i in range(39) if i != 19]
+    links, _, tests = linked(forest, lambda i, j: (i < 20) == (j < 20), [*halves, (0, 20)])
+    assert set(tests.answered) == {*halves, (0, 20), (1, 5)}
+    assert sum(k.is_descent for k in links) == len(halves)
+
+
+def test_strangers_are_no_link():
+    _, asked, _ = linked(Forest([0, 0, 0, 0, 0, 1]), lambda _i, _j: True, [(0, 1)])
+    assert asked is None
 
 
 # --- on real models ----------------------------------------------------------------------------------------------

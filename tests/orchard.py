@@ -57,18 +57,43 @@ def updates():
     return found
 
 
-def family(start, size, rng, form=None):
-    """A family of so many members; `form` of every child, or a mixture."""
-    tree = Tree({"root": derive.load(ROOT / "fixtures" / start)}, {"root": ()})
+class Nursery:
+    """Updates for one family: those of training, with their units in an order of its own.
+
+    Families that took the very same updates would have something in common, and be found.
+    """
+
+    def __init__(self, rng):
+        self.rng = rng
+        self.seed = int(rng.integers(1 << 32))
+
+    def child(self, weights):
+        """A model trained on: every value of the update a little larger or smaller, so that no two are in proportion."""
+        step = self.turned(int(self.rng.integers(len(updates()))))
+        return {
+            k: (v.astype(np.float64) + step[k] * self.rng.lognormal(-0.2, 0.5, v.shape)).astype(v.dtype)
+            for k, v in weights.items()
+        }
+
+    def turned(self, number):
+        """An update in the order of this family."""
+        rng = np.random.default_rng(self.seed)
+        step = derive.permute_residual(derive.permute_hidden(updates()[number], rng), rng)
+        return derive.permute_values(derive.permute_heads(step, rng, 4, 2), rng, 4, 2)
+
+
+def family(start, size, rng):
+    """A family of so many members."""
+    tree, nursery = Tree({"root": derive.load(ROOT / "fixtures" / start)}, {"root": ()}), Nursery(rng)
     trained, tip = ["root"], "root"
     while len(tree.models) < size:
         name = f"m{len(tree.models):03d}"
-        what = form or rng.choice([n for n, _ in FORMS], p=[p for _, p in FORMS])
+        what = rng.choice([n for n, _ in FORMS], p=[p for _, p in FORMS])
         if what == "merge" and len(trained) < 4:
             what = "fan"
         above = {"fan": trained[0], "snake": tip}.get(what, trained[int(rng.integers(len(trained)))])
         if what in ("fan", "snake", "any"):
-            tree.models[name], tree.parents[name], tip = trained_on(tree.models[above], rng), (above,), name
+            tree.models[name], tree.parents[name], tip = nursery.child(tree.models[above]), (above,), name
             trained.append(name)
         elif what == "merge":
             pair = sorted(rng.choice(trained[1:], 2, replace=False).tolist())
@@ -77,15 +102,6 @@ def family(start, size, rng, form=None):
         else:
             tree.models[name], tree.parents[name] = _made(what, tree.models[above]), (above,)
     return tree
-
-
-def trained_on(weights, rng):
-    """A child by one of the measured updates, every value of it a little larger or smaller: no two are in proportion."""
-    step = updates()[int(rng.integers(len(updates())))]
-    return {
-        k: (v.astype(np.float64) + step[k] * rng.lognormal(-0.2, 0.5, v.shape)).astype(v.dtype)
-        for k, v in weights.items()
-    }
 
 
 def _made(what, weights):
@@ -121,11 +137,11 @@ def one_family(n, seed=0):
     """A family of so many: a star whose every third child goes on as a chain."""
     rng = np.random.default_rng(seed)
     tree = Tree({"root": derive.load(ROOT / "fixtures" / starts()[0])}, {"root": ()})
-    tip = "root"
+    tip, nursery = "root", Nursery(rng)
     for i in range(1, n):
         above = tip if i % 12 in (1, 2, 3) and tip != "root" else "root"
         name = f"m{i:03d}"
-        tree.models[name], tree.parents[name], tip = trained_on(tree.models[above], rng), (above,), name
+        tree.models[name], tree.parents[name], tip = nursery.child(tree.models[above]), (above,), name
     for name, weights in tree.models.items():
         yield "f00", name, weights, tree.parents[name]
 

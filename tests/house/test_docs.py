@@ -43,8 +43,15 @@ GUIDES = {
 """Pages of docs/methods that explain instead of describing one statistic."""
 PAGES = sorted(p.stem for p in METHODS.glob("*.md") if p.stem not in GUIDES)
 INDEXING = tuple(f"index {name}" for name in ("info", "add", "remove", "search", "verify", "merge", "export"))
-COMMANDS = ("compare", "tree", "trace", "crawl", *INDEXING, "export")
-DOCUMENT_OF = {"export": "tree", **dict.fromkeys(INDEXING, "index")}
+MARKING = tuple(
+    f"mark {name}" for name in ("schemes", "keygen", "plan", "embed", "verify", "commit", "contest", "bench")
+)
+COMMANDS = ("compare", "tree", "trace", "crawl", *INDEXING, *MARKING, "export")
+DOCUMENT_OF = {
+    "export": "tree",
+    **dict.fromkeys(INDEXING, "index"),
+    **{command: command.replace(" ", "-") for command in MARKING},
+}
 """Commands whose document has the schema of another one."""
 FUNCTIONS = sorted(n for n, f in vars(stats).items() if inspect.isfunction(f) and not n.startswith("_"))
 

@@ -193,7 +193,7 @@ def _fitting(values: Float64Array, bits: int, smallest: float) -> Iterator[tuple
             continue
         for group in (*(g for g in GROUPS if g < n), _ROW):
             sample = _sampled(in_groups(values, group or n))
-            speaks = sample.any(axis=1)
+            speaks = np.asarray(sample.any(axis=1))
             few = fit_grid(sample[::_EIGHTH], kind, bits, smallest)
             misfits = np.count_nonzero(speaks[::_EIGHTH] & ~few.fits)
             if speaks.sum() < _FEWEST or 1.0 - misfits / speaks.sum() < _SHARE:

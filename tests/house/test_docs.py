@@ -37,6 +37,7 @@ GUIDES = {
     "reading-a-p-value",
     "searching-measured",
     "tracing-measured",
+    "tree-growth",
     "trees-measured",
     "what-is-read",
 }

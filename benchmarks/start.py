@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAIRS = (("llama-a", "llama-a-ft1"), ("llama-a", "llama-b"), ("gpt2-a", "gpt2-a-ft"), ("bert-a", "bert-b"))
 RUNS = 5
-LIBRARIES = ("numpy", "numba", "ml_dtypes", "rich", "huggingface_hub", "networkx", "scipy", "scipy.stats")
+LIBRARIES = ("numpy", "numba", "ml_dtypes", "rich", "huggingface_hub", "networkx", "pydantic", "scipy", "scipy.stats")
 LOOK = "import sys; from lineage.cli.app import app\ntry: app()\nexcept SystemExit: print(*sorted(sys.modules), file=sys.stderr)"
 
 

@@ -44,7 +44,7 @@ class _Desk:
     """What one thread works with: room for a block of each side, and scratch."""
 
     def __init__(self, n: int) -> None:
-        self.left, self.right = memoryview(bytearray(8 * n)), memoryview(bytearray(8 * n))
+        self.left, self.right = (np.empty(8 * n, np.uint8).data for _ in range(2))  # untouched until read into
         self.kernel = PassKernel()
 
 

@@ -18,7 +18,7 @@ for args in {runs!r}:
         codes.append(stop.code)
 sys.stderr.write(json.dumps({{"codes": codes, "modules": sorted(sys.modules)}}))
 """
-NOT_FOR_LOCAL = {"huggingface_hub", "networkx", "scipy", "scipy.stats", "torch"}
+NOT_FOR_LOCAL = {"huggingface_hub", "networkx", "pydantic", "scipy", "scipy.stats", "torch"}
 
 
 def modules_of(*runs):

@@ -11,7 +11,8 @@ from lineage.benching import undo_of
 from weightmark.attacks import SUITES
 from weightmark.axes import Heads
 
-EPS = 0.05
+EPS = 0.1
+"""Times the root of a million weights it comes to the statistic at which the expected shares were measured."""
 
 
 def heavy(rng, rows, columns):
@@ -22,15 +23,15 @@ def heavy(rng, rows, columns):
 
 
 def squares():
-    """Four square matrices, 4.2 million weights."""
+    """Four square matrices, a million weights."""
     rng = np.random.default_rng(2027)
-    return {f"L0000.attn.{kind}": heavy(rng, 1024, 1024) for kind in "qkvo"}, None, None
+    return {f"L0000.attn.{kind}": heavy(rng, 512, 512) for kind in "qkvo"}, None, None
 
 
 def block():
-    """One Llama-shaped layer of 4.2 million weights with tables of 1,024 tokens, eight heads, gains near one."""
+    """One Llama-shaped layer of a million weights with tables of 1,024 tokens, eight heads, gains near one."""
     rng = np.random.default_rng(2028)
-    d, hidden = 512, 2048
+    d, hidden = 256, 1024
     shapes = {"attn.q": (d, d), "attn.k": (d, d), "attn.v": (d, d), "attn.o": (d, d)}
     shapes |= {"mlp.gate": (hidden, d), "mlp.up": (hidden, d), "mlp.down": (d, hidden)}
     made = {f"L0000.{kind}": heavy(rng, *shape) for kind, shape in shapes.items()}
@@ -75,7 +76,10 @@ class Part(NamedTuple):
 
 
 NUMBERS = tuple(a for a in SUITES["fixture"] if not a.endswith("aligned") and a != "permute-hidden")
-ALIGNED = tuple(a for a in SUITES["all"] if a.endswith("aligned"))
+ALIGNED = (
+    "permute-hidden-aligned", "permute-residual-aligned", "rescale-hidden-aligned", "turn-rotary-aligned",
+    "mix-values-aligned", "rotate-aligned",
+)  # fmt: skip
 GRAM = (
     "none", "permute-hidden", "flip-signs-aligned", "noise-0.3", "noise-1.0", "prune-magnitude-50", "int4-g64",
     "merge-base-0.5", "fine-tune", "rescale-rows", "rotate-aligned", "collude-2",
@@ -84,7 +88,7 @@ PARTS = (
     Part(
         "dss",
         "`dss`, blind",
-        "Four bfloat16 matrices of 1024 x 1024: Student's t with 8 degrees of freedom, rows of log-normal size (0.3), one "
+        "Four bfloat16 matrices of 512 x 512: Student's t with 8 degrees of freedom, rows of log-normal size (0.3), one "
         "column in a hundred three times as large. Nothing but the suspect is read.",
         "squares",
         "dss",
@@ -96,13 +100,13 @@ PARTS = (
         "The same copies, read against the unmarked original.",
         "squares",
         "dss",
-        ("none", "noise-1.0", "prune-magnitude-99", "int4-g64", "merge-sibling-0.5", "extract-r32", "collude-10"),
+        ("none", "noise-1.0", "prune-magnitude-99", "merge-sibling-0.5", "extract-r32"),
         informed=True,
     ),
     Part(
         "dss-rewrites",
         "`dss`, blind, after rewrites that keep the function",
-        "One Llama-shaped bfloat16 layer of 4.2 million weights, drawn as above. Rewrites whose names end in aligned are "
+        "One Llama-shaped bfloat16 layer of a million weights, drawn as above. Rewrites whose names end in aligned are "
         "found against the unmarked original and taken back first. Hidden units in another order leave the attention, a quarter "
         "of the weights, in its place.",
         "block",
@@ -112,7 +116,7 @@ PARTS = (
     Part(
         "gram",
         "`gram`, blind",
-        "The same layer; queries, keys, values, gate and up carry the mark, 2.9 million weights. Nothing is aligned but the "
+        "The same layer; queries, keys, values, gate and up carry the mark, 720,896 weights. Nothing is aligned but the "
         "rotation.",
         "block",
         "gram",
@@ -125,17 +129,17 @@ PARTS = (
         "The same copies, read against the unmarked original.",
         "block",
         "gram",
-        GRAM,
+        ("none", "permute-hidden", "noise-1.0", "int4-g64", "merge-base-0.5"),
         informed=True,
         payload=0,
     ),
     Part(
         "perm",
         "`perm`, with the unmarked original",
-        "The same layer: 2,048 hidden units and 512 residual dimensions, one byte of payload. No value changes.",
+        "The same layer: 1,024 hidden units and 256 residual dimensions, one byte of payload. No value changes.",
         "block",
         "perm",
-        ("none", "noise-0.3", "noise-1.0", "prune-magnitude-90", "int4-g64", "int2-g64", "fine-tune", "permute-hidden"),
+        ("none", "noise-1.0", "prune-magnitude-90", "int4-g64", "permute-hidden"),
         informed=True,
         payload=1,
     ),

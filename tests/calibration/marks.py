@@ -121,16 +121,17 @@ Made by `python tests/calibration/marks.py`; a test fails when a digest below no
 [calibration](calibration.md) for the tests of relation.
 
 - as many keys that marked nothing are looked for in the same attacked copies.
-- relative size of the marks {eps}, far above what real models need: four million weights are few.
+- relative size of the marks {eps}, far above what real models need, because a million weights are few: the statistic is
+  the relative size times the root of the number of weights.
 - *expected share* is what the design was drawn up with, measured elsewhere on two keys; the limit is that less 5 %.
-- *share kept* is the median statistic over that of the untouched marked copies, *T, least* the smallest of all keys.
-"""
+- *share kept* is the median statistic over that of the untouched marked copies, *T, least* the smallest of all keys."""
 FOOTER = """
 ## Reading it
 
 A row is within when the mark is found at 1e-6 under every key, no key that marked nothing is found, and the share kept
 is above the limit. Hosts are planted matrices, not trained ones; how alike they are to those behind the expected shares
-is not known, so a difference of a few parts in a hundred may lie with the host.
+is not known, so a difference of a few parts in a hundred may lie with the host; of ten colluders' marks each is a tenth of
+0.1, and the nine others are a visible part of the noise.
 """
 
 

@@ -38,6 +38,7 @@ GUIDES = {
     "searching-measured",
     "tracing-measured",
     "tree-growth",
+    "tree-acceptance",
     "trees-measured",
     "what-is-read",
 }

@@ -170,10 +170,14 @@ def in_channels(keys: Sequence[Key], channels: str) -> list[Key]:
         More than a million keys.
     """
     names = [c.strip() for c in channels.split(",")]
-    if len(names) == 1 and names[0].isdecimal() and len(names[0]) < 8:
-        names = [str(i) for i in range(int(names[0]))]
-    if not 1 <= len(names) * len(keys) <= _MOST_KEYS:
-        raise UsageError(f"{len(names) * len(keys)} keys", where="--channels", hint=f"at most {_MOST_KEYS:,}")
+    count = int(names[0][:9]) if len(names) == 1 and names[0].isdecimal() else 0
+    n = (count or len(names)) * len(keys)
+    if n > _MOST_KEYS:
+        raise UsageError(f"{n} keys", where="--channels", hint=f"at most {_MOST_KEYS:,}")
+    if len(names) == 1 and names[0].isdecimal():
+        names = [str(i) for i in range(count)]
+    if not names:
+        raise UsageError("no recipient", where="--channels", hint="name one, or a number above 0")
     try:
         return [key.for_channel(name) for key in keys for name in names]
     except ValueError as error:

@@ -11,6 +11,7 @@ import marked
 from oracles import marks
 from weightmark import drawing
 from weightmark.attacks import grids
+from weightmark.errors import UnfitModelError
 from weightmark.schemes import emmark, gaussmark, gram, hufunet, lastbias, perm, quantgap, tattooed, uchida
 
 GRADE = -128 * math.log(2.0)
@@ -147,6 +148,18 @@ def test_emmark_keeps_to_one_step_and_to_the_grid():
         assert np.allclose(step, same)
         assert np.abs(again - codes).max() == 1
         assert np.count_nonzero(again != codes) == 40
+
+
+@pytest.mark.parametrize("grid", emmark.GRIDS)
+def test_emmark_finds_the_grid(grid):
+    for dtype in ("float32", "bfloat16"):
+        made = {
+            r: grids.symmetric(v.astype(np.float64), *grid).astype(np.dtype(getattr(ml_dtypes, dtype, dtype)))
+            for r, v in HOST.items()
+        }
+        assert emmark.grid_of(made) == grid
+    with pytest.raises(UnfitModelError, match="do not stand"):
+        emmark.grid_of(HOST)
 
 
 def test_gram_survives_what_moves_hidden_units():

@@ -171,6 +171,41 @@ def verify(
     )
 
 
+GRIDS: tuple[tuple[int, int | None], ...] = (
+    (4, None), (4, 128), (4, 64), (4, 32), (3, 128), (3, 64), (3, 32), (8, None), (8, 128), (8, 64), (8, 32),
+)  # fmt: skip
+"""Bits, and columns that share a step, in the order in which they are tried."""
+
+_ROUNDED = 2.0**-7
+"""How far bfloat16 may put a value from its level, in units of the value: half a unit in its last place, and as much in the
+largest value, which sets the step."""
+
+
+def grid_of(weights: Mapping[str, NDArray[Any]]) -> tuple[int, int | None]:
+    """The grid on which all matrices of an unmarked quantised model stand.
+
+    Raises
+    ------
+    UnfitModelError
+        There is none.
+    """
+    for bits, group in GRIDS:
+        if weights and all(_stands(np.asarray(x, dtype=np.float64), bits, group) for x in weights.values()):
+            return bits, group
+    raise UnfitModelError(
+        "these weights do not stand on a symmetric grid of 3, 4 or 8 bits",
+        where=next(iter(weights), "emmark"),
+        hint="mark a quantised model, or use another scheme",
+    )
+
+
+def _stands(x: Float64Array, bits: int, group: int | None) -> bool:
+    if group is not None and x.shape[1] % group:
+        return False
+    codes, step = on_grid(x, bits, group)
+    return bool(np.all(np.abs(codes * step - x) <= _ROUNDED * np.abs(x) + 0.01 * step))
+
+
 class EmMark:
     """One-level steps in weights that stand on a grid."""
 
@@ -180,7 +215,7 @@ class EmMark:
 
     def params(self, strength: Strength) -> Mapping[str, Any]:
         """Values a new key of this strength gets."""
-        return {"bits": 4, "group": 64, "signature": {"low": 20, "default": 40, "high": 80}[strength]}
+        return {"signature": {"low": 20, "default": 40, "high": 80}[strength]}
 
     def carriers(self, shapes: Mapping[str, tuple[int, ...]], key: Key) -> tuple[str, ...]:
         """Roles the mark is written to."""
@@ -190,16 +225,7 @@ class EmMark:
     def embed(self, weights: Mapping[str, NDArray[Any]], key: Key) -> dict[str, NDArray[Any]]:
         """Marked arrays."""
         roles = self.carriers({role: values.shape for role, values in weights.items()}, key)
-        grid, n_bits = self._grid(key), int(key.params["signature"])
-        for role in roles:
-            x = np.asarray(weights[role], dtype=np.float64)
-            codes, step = on_grid(x, *grid)
-            if not np.allclose(codes * step, x, rtol=0.0, atol=_OFF * float(np.abs(x).max())):
-                raise UnfitModelError(
-                    "these weights do not stand on the grid of the key",
-                    where=role,
-                    hint="mark a quantised model, or use another scheme",
-                )
+        grid, n_bits = grid_of({role: weights[role] for role in roles}), int(key.params["signature"])
         return dict(embed(weights, key.draws, roles=roles, grid=grid, n_bits=n_bits))
 
     def verify(
@@ -215,13 +241,5 @@ class EmMark:
             raise UnfitModelError("this scheme counts steps from the unmarked quantised original", where="emmark")
         roles = tuple(role for role in self.carriers(shapes, key) if role in reference)
         n_bits = int(key.params["signature"])
-        return verify(weights, key.draws, roles=roles, grid=self._grid(key), reference=reference, n_bits=n_bits)
-
-    @staticmethod
-    def _grid(key: Key) -> tuple[int, int | None]:
-        group = key.params["group"]
-        return int(key.params["bits"]), None if group is None else int(group)
-
-
-_OFF = 2.0**-8
-"""How far 16-bit floats may put a level from its place, in units of the largest weight."""
+        grid = grid_of({role: reference[role] for role in roles})
+        return verify(weights, key.draws, roles=roles, grid=grid, reference=reference, n_bits=n_bits)

@@ -9,14 +9,12 @@ from typing import Any, Literal
 import numpy as np
 
 from crawl import ModelRef, OpenOptions, WeightSource, open_model
-from lineage.claiming import read_entry
 from lineage.documents import log10
 from lineage.errors import UsageError
 from lineage.marking import scheme_of
 from lineage.realigning import realigned
 from lineage.record import SCHEMA_VERSION, RunRecord, run_entry
 from stats.carriers import Carried
-from weightmark.claims import FORMAT
 from weightmark.errors import MarkedReferenceError, UnfitModelError
 from weightmark.files import (
     arrays_of,
@@ -45,9 +43,6 @@ LOG_CLAIM = -128.0 * math.log(2.0)
 
 LEAST_COVERAGE = 5e-4
 """Share of the carriers below which nothing found says nothing."""
-
-_MOST_KEYS = 1_000_000
-"""Keys of one search: each is a pass over what is read."""
 
 _OWN_MARK = 6.0
 """A reference in which the key's own mark is found this strongly is a marked one."""
@@ -159,44 +154,6 @@ def verify(
         law = _law(suspect, best.key, options)
         record = _record(sources, keys, options, start)
         return _document(best, found, law, options, record)
-
-
-def in_channels(keys: Sequence[Key], channels: str) -> list[Key]:
-    """Each key for each recipient of a list `ID,ID`, or for 0 to N-1 of a number.
-
-    Raises
-    ------
-    UsageError
-        More than a million keys.
-    """
-    names = [c.strip() for c in channels.split(",")]
-    count = int(names[0][:9]) if len(names) == 1 and names[0].isdecimal() else 0
-    n = (count or len(names)) * len(keys)
-    if n > _MOST_KEYS:
-        raise UsageError(f"{n} keys", where="--channels", hint=f"at most {_MOST_KEYS:,}")
-    if len(names) == 1 and names[0].isdecimal():
-        names = [str(i) for i in range(count)]
-    if not names:
-        raise UsageError("no recipient", where="--channels", hint="name one, or a number above 0")
-    try:
-        return [key.for_channel(name) for key in keys for name in names]
-    except ValueError as error:
-        raise UsageError(str(error), where="--channels") from error
-
-
-def of_claim(keys: Sequence[Key], claim: str) -> list[Key]:
-    """The key that a claim names.
-
-    Raises
-    ------
-    UsageError
-        None of the keys is it.
-    """
-    entry = read_entry(claim, FORMAT)
-    found = [k for k in keys if k.id == entry.get("key_id")]
-    if not found:
-        raise UsageError("the claim is about another key", where=claim, hint="give the key it was made with")
-    return found
 
 
 def _one(suspect: WeightSource, reference: WeightSource | None, key: Key, options: VerifyOptions, say: Tell) -> Found:

@@ -180,7 +180,8 @@ def verify(
     if not key:
         raise typer.BadParameter("name the key file of the mark", param_hint="--key")
     use_cache_folder()
-    from lineage.recognising import VerifyOptions, in_channels, of_claim
+    from lineage.recipients import in_channels, of_claim
+    from lineage.recognising import VerifyOptions
     from lineage.recognising import verify as verified
     from lineage.report.marks import verify_text
 

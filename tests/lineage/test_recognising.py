@@ -14,7 +14,8 @@ from disguised import noisy, permuted, rescaled
 from lineage.aligning import unit_scores
 from lineage.body import Body
 from lineage.errors import UsageError
-from lineage.recognising import VerifyOptions, in_channels, verify
+from lineage.recipients import in_channels
+from lineage.recognising import VerifyOptions, verify
 from nulls import ROOT
 from stats.matching import mutual_matches
 from weightmark.errors import MarkedReferenceError, UnfitModelError

@@ -2,15 +2,30 @@
 
 from typing import Any
 
-__all__ = ["CompareOptions", "TraceOptions", "TreeOptions", "compare", "trace", "tree"]
+__all__ = [
+    "CompareOptions",
+    "TraceOptions",
+    "TreeOptions",
+    "VerifyOptions",
+    "compare",
+    "keygen",
+    "mark",
+    "trace",
+    "tree",
+    "verify",
+]
 
 _HOMES = {
     "CompareOptions": "lineage.comparing",
     "TraceOptions": "lineage.tracing",
     "TreeOptions": "lineage.growing",
+    "VerifyOptions": "lineage.recognising",
     "compare": "lineage.comparing",
+    "keygen": "lineage.marking",
+    "mark": "lineage.marking",
     "trace": "lineage.tracing",
     "tree": "lineage.growing",
+    "verify": "lineage.recognising",
 }
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import derive
+import lineage
 import marked
 import wrongkeys
 from crawl import open_model
@@ -182,3 +183,11 @@ def test_too_small_a_part_is_inconclusive(places):
     found = look(places["original"], keys=[key])
     assert found["coverage"] < 5e-4
     assert found["verdict"] == "inconclusive"
+
+
+def test_the_same_from_python(places, tmp_path):
+    key = lineage.keygen("dss", "default", payload=b"me", channel="0", eps=0.05)
+    document, held = lineage.mark(places["original"], key, tmp_path / "copy", force=True)
+    assert held.host["marked_digest"] == document["marked_digest"]
+    options = lineage.VerifyOptions(reference=places["original"])
+    assert lineage.verify(str(tmp_path / "copy"), [held], options)["verdict"] == "found"

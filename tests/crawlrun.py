@@ -34,7 +34,7 @@ class Crawls:
     def __init__(self, folder: Path, endpoint: str, **environment: str) -> None:
         self.log = folder / "crawls.log"
         env = os.environ | {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
-                            "HF_HOME": str(folder / "home"), "OPENBLAS_NUM_THREADS": "1", **environment}  # fmt: skip
+                            "HF_HOME": str(folder / "home"), "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent), **environment}  # fmt: skip
         self._told = self.log.open("w")
         self._parent = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._told, text=True, env=env,

@@ -150,7 +150,7 @@ def broken(folder: Path, made: hubworld.World, share: float, kills: int, seed: i
         held = []
         while done < kills:
             pid, told = runs.start(index, **rest)
-            if runs.wait(pid, told, rng.uniform(0.2, 12.0)) is not None:
+            if runs.wait(pid, told, rng.uniform(0.1, 5.0)) is not None:
                 break
             runs.kill(pid)
             done += 1
@@ -201,6 +201,7 @@ def main() -> None:
             wrong = [w for w in check(found["summary"], made) if not w.startswith("copies")]
             lines.append(f"| {found['kills']} | {found['seconds']:,.0f} | {sum(found['faults'].values()):,} | {'exact' if not wrong else '; '.join(wrong)} "
                          f"| {'yes' if found['export'] == digest else 'no'} | {', '.join(found['leaks']) or 'none'} | {found['outside']} |")  # fmt: skip
+            save(lines)
             told.append(
                 f"Entries in the index at each kill: {', '.join(map(str, found['held']))}." if found["held"] else ""
             )

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import inspect
 import json
 import math
 
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import derive
+import forward
 import marked
 import nulls
 import wrongkeys
@@ -267,6 +270,27 @@ def test_wrong_keys_read_as_chance(what):
     assert t.max() < 5
     assert abs(t.mean()) < 5 / math.sqrt(n)
     assert abs(t.std() - 1) < 5 / math.sqrt(2 * n)
+
+
+def test_a_trained_model_predicts_as_well_as_before(zoo):
+    """Mean loss on ten windows of text, under two keys at the default strength: within a fifth of a percent."""
+    weights = derive.load(zoo / "llama-a")
+    text = np.frombuffer(inspect.getsource(inspect).encode()[20_000:40_000], np.uint8).astype(int)
+
+    def loss(w):
+        found = []
+        for start in range(0, 20_000, 2_000):
+            window = text[start : start + 129]
+            z = forward.logits(w, window[:-1], n_heads=4, n_kv=2)
+            z = z - z.max(-1, keepdims=True)
+            found.append(np.mean(np.log(np.exp(z).sum(-1)) - z[np.arange(128), window[1:]]))
+        return float(np.mean(found))
+
+    before = loss(weights)
+    for number in (1, 2):
+        made = weights | marked.by_name(DSS.embed(marked.by_role(weights), key(number, eps=0)))
+        assert loss(made) == pytest.approx(before, rel=0.002)
+        assert loss(made) != before
 
 
 spec = importlib.util.spec_from_file_location("marknull", nulls.ROOT / "tests" / "calibration" / "marknull.py")

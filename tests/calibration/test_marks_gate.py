@@ -45,7 +45,7 @@ def test_the_page_is_made_of_the_data(committed):
 
 
 FEW = {
-    "dss": ("none", "noise-1.0", "prune-magnitude-90", "int4-g64", "merge-base-0.5", "collude-5"),
+    "dss": ("none", "noise-1.0", "prune-magnitude-90", "merge-base-0.5"),
     "gram": ("none", "permute-hidden", "noise-1.0"),
 }
 

@@ -164,20 +164,20 @@ class TestContest:
         assert "neither original carries" in found["reason"]
 
     def test_keys_picked_tensor_by_tensor_pass_the_test_and_are_refused(self, folders):
-        """Ambiguity: the best of 60 secrets for each of 14 tensors reaches claim grade, without any mark."""
+        """Ambiguity: the best of 40 secrets for each of 14 tensors reaches claim grade, without any mark."""
         host = marked.by_role(derive.load(folders["original"]))
         dss, key = SCHEMES["dss"], key_of(5)
         roles = dss.carriers({r: w.shape for r, w in host.items()}, key)
         picked = {}
         for role in roles:
-            tries = [claims.tensor_keys(key_of(1000 + i), [role])[role] for i in range(60)]
+            tries = [claims.tensor_keys(key_of(1000 + i), [role])[role] for i in range(40)]
             one = {role: host[role]}
             shapes = {role: host[role].shape}
             scores = [dss.verify(one, _shown(key, {role: t}), shapes=shapes).test.statistic for t in tries]
             picked[role] = tries[int(np.argmax(scores))]
         shown = _shown(key, picked)
         forged = dss.verify({r: host[r] for r in roles}, shown, shapes={r: host[r].shape for r in roles})
-        assert forged.test.log_pvalue < math.log(1e-12), "picking by tensor adds up"
+        assert forged.test.log_pvalue < math.log(1e-9), "picking by tensor adds up"
         statement = claims.Statement(scheme="dss", scheme_version=1, channel="0", params=key.params, payload_sha256=hashlib.sha256(key.payload).hexdigest(), key_root=claims.key_root(picked), unmarked_digest="0", marked_digest="0", n_tensors=len(roles))  # fmt: skip
         nonce = claims.new_nonce()
         claim = {
@@ -199,11 +199,11 @@ class TestContest:
         assert replace(thief, stamped=datetime(2026, 1, 1, tzinfo=UTC)).counts_against(owner)
 
     def test_whole_keys_cannot_be_picked_within_reach(self, folders):
-        """Of 100 whole keys the best is no better than 100 draws give; grinding to the grade takes 2^128."""
+        """Of 30 whole keys the best is no better than 30 draws give; grinding to the grade takes 2^128."""
         host = marked.by_role(derive.load(folders["original"]))
         shapes = {r: w.shape for r, w in host.items()}
-        best = min(SCHEMES["dss"].verify(host, key_of(2000 + i), shapes=shapes).test.log_pvalue for i in range(100))
-        assert best > math.log(1e-6 / 100)
+        best = min(SCHEMES["dss"].verify(host, key_of(2000 + i), shapes=shapes).test.log_pvalue for i in range(30))
+        assert best > math.log(1e-6 / 30)
         assert pytest.approx(-128 * math.log(2)) == LOG_GRADE
 
 

@@ -53,7 +53,7 @@ def test_found_under_its_key_and_no_other(name):
     grade = GRADE if name not in {"uchida", "tattooed"} else math.log(1e-15)
     assert found.test.log_pvalue < grade, found
     assert found.coverage > 0.5
-    for other in range(2, 12):
+    for other in range(2, 6):
         assert verify(made, marked.draws(other)).test.log_pvalue > math.log(1e-4)
         assert verify(host, marked.draws(other)).test.log_pvalue > math.log(1e-4)
 
@@ -69,9 +69,9 @@ def test_the_null_is_kept_on_marked_and_unmarked_weights(name):
     }
     few = name in {"hufunet", "tattooed", "gram", "emmark", "quantgap"}
     for suspect in (made, other):
-        p = np.exp([verify(suspect, marked.draws(100 + i)).test.log_pvalue for i in range(16 if few else 60)])
-        assert (p <= 0.05).sum() <= (7 if few else 13)  # one chance in a million, were they fair
-        assert (p <= 1e-3).sum() <= 2
+        p = np.exp([verify(suspect, marked.draws(100 + i)).test.log_pvalue for i in range(8 if few else 30)])
+        assert (p <= 0.05).sum() <= (5 if few else 9)  # one chance in a million, were they fair
+        assert (p <= 1e-3).sum() <= 3
 
 
 @pytest.mark.parametrize("name", SCHEMES)

@@ -26,7 +26,7 @@ ALIKE = 0.2
 """Correlation of inner products from which a model is a candidate; the first few always are. Strangers of the fixtures reach
 it once in seventy pairs, and the 5th percentile of relatives is 0.25."""
 
-_FIRST = 4
+_FIRST = 16
 _LOOKED_AT = 512
 """Models of each field of inner products whose finer numbers are looked at."""
 

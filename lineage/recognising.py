@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from lineage.errors import UsageError
 from lineage.marking import scheme_of
 from lineage.realigning import realigned
 from lineage.record import SCHEMA_VERSION, RunRecord, run_entry
+from stats.arrays import Float64Array
 from stats.carriers import Carried
 from weightmark.errors import MarkedReferenceError, UnfitModelError
 from weightmark.files import (
@@ -36,6 +38,8 @@ from weightmark.schemes import dss
 
 Tell = Callable[[str, int, int], None]
 Align = Literal["auto", "none", "full"]
+Realigned = tuple[dict[str, Float64Array], tuple[str, ...]]
+"""A suspect's matrices in the places of the reference, and what was undone; the same for every key."""
 
 THRESHOLD = 1e-6
 LOG_CLAIM = -128.0 * math.log(2.0)
@@ -142,13 +146,14 @@ def verify(
     say = tell or (lambda _stage, _done, _total: None)
     with open_model(ModelRef.parse(ref), options=options.open_options) as suspect:
         if options.reference is None:
-            found = [_one(suspect, None, key, options, say) for key in keys]
+            found = [_one(suspect, None, key, options, say, lambda: None) for key in keys]
             sources = [suspect]
         else:
             with open_model(ModelRef.parse(options.reference), options=options.open_options) as reference:
                 for key in keys:
                     _refuse_marked(reference, key, options, say)
-                found = [_one(suspect, reference, key, options, say) for key in keys]
+                aligned = cache(partial(realigned, reference, suspect))
+                found = [_one(suspect, reference, key, options, say, aligned) for key in keys]
                 sources = [suspect, reference]
         best = min(found, key=lambda f: (f.log_pvalue, f.key.channel))
         law = _law(suspect, best.key, options)
@@ -156,7 +161,14 @@ def verify(
         return _document(best, found, law, options, record)
 
 
-def _one(suspect: WeightSource, reference: WeightSource | None, key: Key, options: VerifyOptions, say: Tell) -> Found:
+def _one(
+    suspect: WeightSource,
+    reference: WeightSource | None,
+    key: Key,
+    options: VerifyOptions,
+    say: Tell,
+    realign: Callable[[], Realigned | None],
+) -> Found:
     """The best variant for one key; p is multiplied by the number of variants that were to be tried."""
     scheme = scheme_of(key)
     if options.max_bytes is not None and not scheme.caps.streams:
@@ -169,7 +181,7 @@ def _one(suspect: WeightSource, reference: WeightSource | None, key: Key, option
         tried.append((_plain(suspect, reference, scheme, key, options, say), None))
     enough = tried and _total(tried[0][0], n_variants) <= options.log_threshold - math.log(options.family_size)
     if reference is not None and options.align != "none" and not enough:
-        aligned = _aligned(suspect, reference, scheme, key)
+        aligned = _aligned(realign(), reference, scheme, key)
         if aligned is not None:
             tried.append(aligned)
     if not tried:
@@ -205,9 +217,8 @@ def _plain(
 
 
 def _aligned(
-    suspect: WeightSource, reference: WeightSource, scheme: Scheme, key: Key
+    found: Realigned | None, reference: WeightSource, scheme: Scheme, key: Key
 ) -> tuple[Reading, tuple[str, ...]] | None:
-    found = realigned(reference, suspect)
     if found is None:
         return None
     arrays, transforms = found

@@ -166,10 +166,10 @@ def test_damaged_truncated_and_foreign_models(place, zoo, tmp_path):
 
 
 def test_an_interrupt_leaves_nothing(tmp_path):
-    """A real one, to a program of its own, while it writes a model of 120 MB."""
+    """A real one, to a program of its own, while it writes a model of 80 MB."""
     rng = np.random.default_rng(0)
     wide = {"model.embed_tokens.weight": (64, 1024), "lm_head.weight": (64, 1024), "model.norm.weight": (1024,)}
-    for i in range(3):
+    for i in range(2):
         for part, shape in (("self_attn.q_proj", (1024, 1024)), ("self_attn.k_proj", (1024, 1024)), ("self_attn.v_proj", (1024, 1024)), ("self_attn.o_proj", (1024, 1024)), ("mlp.gate_proj", (2048, 1024)), ("mlp.up_proj", (2048, 1024)), ("mlp.down_proj", (1024, 2048))):  # fmt: skip
             wide[f"model.layers.{i}.{part}.weight"] = shape
         for norm in ("input_layernorm", "post_attention_layernorm"):

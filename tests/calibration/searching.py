@@ -229,7 +229,8 @@ Made by `python tests/calibration/searching.py`; every number comes from the run
 - {queries} queries of each class, each a descendant of one model of the index, as alike to it as one measured pair of the
   fixtures; half of the parents lie in the largest layout, and half have 20 near copies beside them.
 - a query counts as found when its true parent is among the candidates that `lineage trace` would test.
-- one process, one thread, vectors and entries without signatures; a machine of two cores shared with other work.
+- one process, one thread, vectors and entries without signatures. Times are by the clock, on a machine of two cores with ten to
+  twenty other processes at work; processor times say what a query needs.
 """
 
 

@@ -147,6 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
         action = fault.action if fault else ""
         if action == "stall":
             self._note(0, 0)
+            self._uncount()
             self.hub.released.wait(5)
             self.close_connection = True
         elif action.isdecimal():

@@ -279,8 +279,10 @@ def test_forty_repositories_under_faults_and_kills(tmp_path):
         rest = {"jobs": 8, "read_seconds": 0.3, "resume": True, "authorised": True}
         rng = random.Random(3)  # noqa: S311
         for _ in range(2):
+            before = len(hub.log)
             pid, _place = runs.start(tmp_path / "killed.db", **rest)
-            time.sleep(rng.uniform(0.3, 1.2))
+            while len(hub.log) < before + rng.randint(20, 50):
+                time.sleep(0.002)
             runs.kill(pid)
         done = runs.wait(*runs.start(tmp_path / "killed.db", **rest), 60)
         assert (done["added"], done["left"]) == (calm["added"], 0)

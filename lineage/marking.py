@@ -220,7 +220,24 @@ def scheme_of(key: Key) -> Scheme:
             where=key.id,
             hint="use the version of lineage that made it",
         )
+    usual = row.params("default")
+    if key.params.keys() != usual.keys() or not all(_is_like(key.params[name], usual[name]) for name in usual):
+        raise UnusableKeyError(
+            f"its parameters are none that {key.scheme} has",
+            where=f"a key of channel {key.channel}",
+            hint="use a copy of the key as it was made",
+        )
     return row
+
+
+def _is_like(value: Any, usual: Any) -> bool:
+    """Whether a parameter of a key file, which is anybody's, is of the kind the scheme writes, and within reason."""
+    if isinstance(usual, (int, float)) and not isinstance(usual, bool):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return number and (0.0 < value <= 4.0 * usual if usual else 0.0 <= value <= 1.0)
+    if isinstance(usual, list):
+        return isinstance(value, list) and all(isinstance(v, str) for v in value)
+    return type(value) is type(usual) or (usual is None and type(value) is int)
 
 
 def _beside(out: Path, source: WeightSource) -> ModelRef:

@@ -191,3 +191,19 @@ def test_the_same_from_python(places, tmp_path):
     assert held.host["marked_digest"] == document["marked_digest"]
     options = lineage.VerifyOptions(reference=places["original"])
     assert lineage.verify(str(tmp_path / "copy"), [held], options)["verdict"] == "found"
+
+
+@pytest.mark.parametrize(
+    "change", [{"clip": 0}, {"clip": 1e9}, {"clip": "4"}, {"clip": float("nan")}, {"kinds": [3]}, {"more": 1}]
+)
+def test_parameters_of_a_key_file_are_anybodys(change):
+    """One sentence, not a bug: whoever writes a key file can name it after whatever it holds."""
+    from lineage.marking import scheme_of
+    from weightmark.errors import UnusableKeyError
+    from weightmark.keys import Key
+    from weightmark.schemes import SCHEMES
+
+    usual = SCHEMES["dss"].params("default")
+    assert scheme_of(Key.new("dss", usual, created="")).name == "dss"
+    with pytest.raises(UnusableKeyError, match="parameters"):
+        scheme_of(Key.new("dss", {**usual, **change}, created=""))

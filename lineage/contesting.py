@@ -11,10 +11,12 @@ from crawl import ModelRef, WeightSource, open_model
 from lineage.claiming import Entry, is_signed, stamped
 from lineage.documents import log10
 from lineage.errors import MalformedDocumentError
+from lineage.marking import check_params
 from lineage.record import SCHEMA_VERSION, RunRecord
 from stats.carriers import Carried
 from stats.tails import log_choose
 from weightmark import claims
+from weightmark.choices import log_choices
 from weightmark.contest import Party, judged
 from weightmark.files import arrays_of, model_digest, scan, shapes_of, views_of, windows
 from weightmark.keys import Key
@@ -48,8 +50,8 @@ class Opened:
 
     @property
     def log_choices(self) -> float:
-        """Log of the number of sets of tensors that could have been shown in place of these: 0 for all."""
-        return log_choose(self.statement.n_tensors, len(self.key.shown))
+        """Log of what may have been chosen to suit a model: the payload, and the set of tensors that is shown."""
+        return log_choices(self.key.payload) + log_choose(self.statement.n_tensors, len(self.key.shown))
 
     def counts_against(self, other: "Opened") -> bool:
         """Whether keys could not have been picked to suit the other side's model: whole, or stamped before it."""
@@ -108,6 +110,7 @@ def _disclosure(entry: Mapping[str, Any]) -> claims.Disclosure:
 def looked_for(source: WeightSource, key: claims.ShownKey) -> Reading:
     """Look for a mark in the disclosed tensors of a model, blind; `dss` in bounded memory."""
     scheme = SCHEMES[key.scheme]
+    check_params(scheme, key.params, where=f"the claim of {key.scheme}")
     views = {role: view for role, view in views_of(source).items() if role in key.shown}
     if key.scheme == "dss":
         total = sum(scan(source, views, windows(views), key).values(), Carried.none())

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from crawl import ModelRef, WeightSource, open_model
 from lineage.errors import UsageError, words_of
 from lineage.record import SCHEMA_VERSION, RunRecord, run_entry
+from weightmark.choices import statistic_needed
 from weightmark.embedding import embed
 from weightmark.errors import UnusableKeyError, WritingError
 from weightmark.fidelity import total
@@ -23,6 +24,9 @@ from weightmark.scheme import Scheme, Strength
 from weightmark.schemes import SCHEMES, dss
 
 Tell = Callable[[str, int, int], None]
+
+LARGEST_EPS = 0.1
+"""Largest relative size of a mark that can be asked for in place of a strength."""
 
 FORECASTS: Mapping[str, float] = {
     "16-bit cast": 1.0,
@@ -154,6 +158,10 @@ def plan(ref: str, key: Key) -> dict[str, Any]:
             "carriers": n,
             "strength": eps,
             "statistic": expected,
+            "needed": {
+                "1e-6": round(statistic_needed(math.log(1e-6), key.payload), 3),
+                "2^-128": round(statistic_needed(-128.0 * math.log(2.0), key.payload), 3),
+            },
             "forecast": [{"after": name, "statistic": round(expected * share, 3)} for name, share in FORECASTS.items()]
             if expected is not None
             else [],
@@ -220,24 +228,28 @@ def scheme_of(key: Key) -> Scheme:
             where=key.id,
             hint="use the version of lineage that made it",
         )
-    usual = row.params("default")
-    if key.params.keys() != usual.keys() or not all(_is_like(key.params[name], usual[name]) for name in usual):
-        raise UnusableKeyError(
-            f"its parameters are none that {key.scheme} has",
-            where=f"a key of channel {key.channel}",
-            hint="use a copy of the key as it was made",
-        )
+    check_params(row, key.params, where=f"a key of channel {key.channel}")
     return row
 
 
-def _is_like(value: Any, usual: Any) -> bool:
-    """Whether a parameter of a key file, which is anybody's, is of the kind the scheme writes, and within reason."""
-    if isinstance(usual, (int, float)) and not isinstance(usual, bool):
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return number and (0.0 < value <= 4.0 * usual if usual else 0.0 <= value <= 1.0)
-    if isinstance(usual, list):
-        return isinstance(value, list) and all(isinstance(v, str) for v in value)
-    return type(value) is type(usual) or (usual is None and type(value) is int)
+def check_params(scheme: Scheme, params: Mapping[str, Any], *, where: str) -> None:
+    """Refuse parameters that `keygen` does not write.
+
+    Key files and claims are anybody's. Matrices, clips and sizes picked after a look at a suspect would be picked to suit
+    it, and p counts no such choice: all but `eps`, which verification does not use, are those of a strength.
+
+    Raises
+    ------
+    UnusableKeyError
+        They are none that the scheme has.
+    """
+    presets = [dict(scheme.params(strength)) for strength in get_args(Strength)]
+    eps = params.get("eps", 0.0)
+    sized = "eps" in presets[0] and isinstance(eps, (int, float)) and 0.0 <= eps <= LARGEST_EPS
+    if not any(dict(params) == preset | ({"eps": eps} if sized else {}) for preset in presets):
+        raise UnusableKeyError(
+            f"its parameters are none that {scheme.name} has", where=where, hint="use a copy of it as it was made"
+        )
 
 
 def _beside(out: Path, source: WeightSource) -> ModelRef:

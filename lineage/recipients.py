@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from lineage.claiming import read_entry
-from lineage.errors import UsageError
+from lineage.claiming import is_signed, read_entry
+from lineage.errors import MalformedDocumentError, UsageError
 from weightmark.claims import FORMAT
 from weightmark.keys import Key
 
@@ -34,16 +34,24 @@ def in_channels(keys: Sequence[Key], channels: str) -> list[Key]:
         raise UsageError(str(error), where="--channels") from error
 
 
-def of_claim(keys: Sequence[Key], claim: str) -> list[Key]:
-    """The key that a claim names.
+def of_claim(keys: Sequence[Key], claim: str) -> tuple[list[Key], str]:
+    """The key that a claim names, and the digest of the unmarked model that the claim commits to.
 
     Raises
     ------
     UsageError
         None of the keys is it.
+    MalformedDocumentError
+        A field is missing, or a signature does not hold.
     """
     entry = read_entry(claim, FORMAT)
+    try:
+        original, signed = entry["host"]["unmarked_digest"], is_signed(entry)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MalformedDocumentError("the claim is damaged", where=claim, hint="use the file as it was made") from error
+    if signed is False or not isinstance(original, str):
+        raise MalformedDocumentError("the claim was changed after it was signed", where=claim, hint="use a copy of it")
     found = [k for k in keys if k.id == entry.get("key_id")]
     if not found:
         raise UsageError("the claim is about another key", where=claim, hint="give the key it was made with")
-    return found
+    return found, original

@@ -7,52 +7,29 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, Literal
 
-import numpy as np
-
 from crawl import ModelRef, OpenOptions, WeightSource, open_model
 from lineage.documents import log10
 from lineage.errors import UsageError
+from lineage.inspecting import Portion, Realigned, Tell, Unmarked, as_it_is, in_place, law
 from lineage.marking import scheme_of
 from lineage.realigning import realigned
 from lineage.record import SCHEMA_VERSION, RunRecord, run_entry
-from stats.arrays import Float64Array
-from stats.carriers import Carried
-from weightmark.errors import MarkedReferenceError, UnfitModelError
-from weightmark.files import (
-    arrays_of,
-    carriers_of,
-    controls,
-    model_digest,
-    n_carriers,
-    scan,
-    scan_against,
-    shapes_of,
-    views_of,
-    windows,
-)
+from weightmark.choices import log_choices
+from weightmark.errors import UnfitModelError
 from weightmark.keys import Key
-from weightmark.payload import codeword
 from weightmark.reading import Reading
-from weightmark.scheme import Scheme
-from weightmark.schemes import dss
 
-Tell = Callable[[str, int, int], None]
 Align = Literal["auto", "none", "full"]
-Realigned = tuple[dict[str, Float64Array], tuple[str, ...]]
-"""A suspect's matrices in the places of the reference, and what was undone; the same for every key."""
 
 THRESHOLD = 1e-6
 LOG_CLAIM = -128.0 * math.log(2.0)
 """Natural log of 2^-128: what a claim has to reach, because no grinding of keys does."""
 
+REFERENCE = "; and the reference was made without a look at the key"
+"""What holds besides where an unmarked model is at hand."""
+
 LEAST_COVERAGE = 5e-4
 """Share of the carriers below which nothing found says nothing."""
-
-_OWN_MARK = 6.0
-"""A reference in which the key's own mark is found this strongly is a marked one."""
-
-_FAR_MEAN, _FAR_SPREAD = 0.9, (0.5, 1.6)
-"""Bounds for 32 keys that marked nothing: a sound law leaves them once in eighty thousand readings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +40,8 @@ class VerifyOptions:
     ----------
     reference : str or None
         The unmarked model.
+    original : str or None
+        Digest of the unmarked model that a claim commits to; the reference must be it.
     align : {"auto", "none", "full"}
         Undo rewrites against the reference: when nothing is found without, never, or at once.
     max_bytes : int or None
@@ -76,12 +55,18 @@ class VerifyOptions:
     """
 
     reference: str | None = None
+    original: str | None = None
     align: Align = "auto"
     max_bytes: int | None = None
     family_size: int = 1
     log_threshold: float = math.log(THRESHOLD)
     seed: int = 0
     open_options: OpenOptions | None = field(default=None, compare=False)
+
+    @property
+    def portion(self) -> Portion:
+        """Which part of the weights is read."""
+        return Portion(self.max_bytes, self.seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +78,7 @@ class Found:
     key : Key
     reading : Reading
     log_pvalue : float
-        Natural log, over all variants tried.
+        Natural log, over all variants that were to be tried and all payloads.
     mode : {"blind", "informed"}
     transforms : tuple of str or None
         What was undone; None where nothing was aligned.
@@ -137,8 +122,11 @@ def verify(
 
     Notes
     -----
-    Null: each key was drawn without a look at the suspect. Valid for every suspect and every unmarked reference: what is
-    done to the suspect before carriers meet it depends on these two alone.
+    Null: the secret of each key was drawn without a look at the suspect, and the reference was made without a look at the
+    key. Valid for every suspect and every such reference: what is done to the suspect before carriers meet it depends on
+    these two alone. A payload may have been chosen later; p counts all there are. A reference made *with* the key proves
+    nothing, and no reading of weights can tell: for a claim only the original it commits to is taken, and the reading counts
+    against models younger than the time stamp of the claim.
     """
     options, start = options or VerifyOptions(), time.perf_counter()
     if not keys:
@@ -150,15 +138,17 @@ def verify(
             sources = [suspect]
         else:
             with open_model(ModelRef.parse(options.reference), options=options.open_options) as reference:
+                unmarked = Unmarked(reference, options.portion, say)
+                unmarked.refuse_another_than(options.original)
                 for key in keys:
-                    _refuse_marked(reference, key, options, say)
+                    unmarked.refuse_if_marked(key)
                 aligned = cache(partial(realigned, reference, suspect))
                 found = [_one(suspect, reference, key, options, say, aligned) for key in keys]
                 sources = [suspect, reference]
         best = min(found, key=lambda f: (f.log_pvalue, f.key.channel))
-        law = _law(suspect, best.key, options)
-        record = _record(sources, keys, options, start)
-        return _document(best, found, law, options, record)
+        return _document(
+            best, found, law(suspect, best.key, options.portion), options, _record(sources, keys, options, start)
+        )
 
 
 def _one(
@@ -169,112 +159,37 @@ def _one(
     say: Tell,
     realign: Callable[[], Realigned | None],
 ) -> Found:
-    """The best variant for one key; p is multiplied by the number of variants that were to be tried."""
+    """The best variant for one key; p counts the variants that were to be tried, and every payload there could be."""
     scheme = scheme_of(key)
     if options.max_bytes is not None and not scheme.caps.streams:
         raise UsageError(f"{scheme.name} reads whole matrices", where="--max-bytes", hint="leave it out")
     if reference is None and scheme.caps.needs_reference:
         raise UsageError(f"{scheme.name} needs the unmarked model", where="--reference", hint="name it")
     n_variants = 2 if reference is not None and options.align == "auto" else 1
+    extra = math.log(n_variants) + log_choices(key.payload)
     tried: list[tuple[Reading, tuple[str, ...] | None]] = []
     if options.align != "full" or reference is None:
-        tried.append((_plain(suspect, reference, scheme, key, options, say), None))
-    enough = tried and _total(tried[0][0], n_variants) <= options.log_threshold - math.log(options.family_size)
+        tried.append((as_it_is(suspect, reference, key, options.portion, say), None))
+    enough = tried and _total(tried[0][0], extra) <= options.log_threshold - math.log(options.family_size)
     if reference is not None and options.align != "none" and not enough:
-        aligned = _aligned(realign(), reference, scheme, key)
+        aligned = realign()
         if aligned is not None:
-            tried.append(aligned)
+            tried.append((in_place(aligned[0], reference, key), aligned[1]))
     if not tried:
         raise UnfitModelError(
             "nothing of this model could be aligned to the reference", where=suspect.ref.id, hint="use --align none"
         )
     reading, transforms = min(tried, key=lambda t: t[0].test.log_pvalue)
     mode = "blind" if reference is None else "informed"
-    return Found(key=key, reading=reading, log_pvalue=_total(reading, n_variants), mode=mode, transforms=transforms)
+    return Found(key=key, reading=reading, log_pvalue=_total(reading, extra), mode=mode, transforms=transforms)
 
 
-def _total(reading: Reading, n_variants: int) -> float:
-    return min(0.0, reading.test.log_pvalue + math.log(n_variants))
+def _total(reading: Reading, extra: float) -> float:
+    return min(0.0, reading.test.log_pvalue + extra)
 
 
-def _plain(
-    suspect: WeightSource, reference: WeightSource | None, scheme: Scheme, key: Key, options: VerifyOptions, say: Tell
-) -> Reading:
-    """The suspect as it is."""
-    if not scheme.caps.streams:
-        shapes = _shapes(key, reference or suspect, scheme)
-        roles = tuple(shapes)
-        known = None if reference is None else arrays_of(reference, roles)
-        return scheme.verify(arrays_of(suspect, roles), key, shapes=shapes, reference=known)
-    views = carriers_of(suspect, scheme, key)
-    places = windows(views, options.max_bytes, seed=options.seed)
-    blind = _sum(scan(suspect, views, places, key, tell=lambda done, n: say("reading", done, n)))
-    informed = None
-    if reference is not None:
-        against = scan_against(suspect, views, reference, places, key, tell=lambda done, n: say("comparing", done, n))
-        informed = _sum(against)
-    return dss.read(blind, key, planned=_planned(key, n_carriers(views)), informed=informed)
-
-
-def _aligned(
-    found: Realigned | None, reference: WeightSource, scheme: Scheme, key: Key
-) -> tuple[Reading, tuple[str, ...]] | None:
-    if found is None:
-        return None
-    arrays, transforms = found
-    shapes = _shapes(key, reference, scheme)
-    known = arrays_of(reference, [r for r in shapes if r in arrays])
-    return scheme.verify(arrays, key, shapes=shapes, reference=known), transforms
-
-
-def _refuse_marked(reference: WeightSource, key: Key, options: VerifyOptions, say: Tell) -> None:
-    scheme = scheme_of(key)
-    same = key.host.get("marked_digest")
-    marked = bool(same) and same == model_digest(reference, lambda done, n: say("reading the reference", done, n))
-    if not marked and scheme.caps.streams:
-        views = carriers_of(reference, scheme, key)
-        blind = _sum(scan(reference, views, windows(views, options.max_bytes, seed=options.seed), key))
-        marked = blind.statistic(codeword(key.payload)) > _OWN_MARK
-    if marked:
-        raise MarkedReferenceError(
-            "the reference carries this very mark; a suspect held against it would look marked, whoever made it",
-            where=reference.ref.id,
-            hint="give the model as it was before it was marked",
-        )
-
-
-def _shapes(key: Key, source: WeightSource, scheme: Scheme) -> dict[str, tuple[int, ...]]:
-    """Shapes of the marked model's carriers: as the key remembers, else those of the model at hand."""
-    held = key.host.get("shapes")
-    if isinstance(held, dict):
-        return {role: tuple(int(n) for n in shape) for role, shape in held.items()}
-    shapes = shapes_of(views_of(source))
-    return {role: shapes[role] for role in scheme.carriers(shapes, key)}
-
-
-def _planned(key: Key, at_hand: int) -> int:
-    planned = key.host.get("n_carriers")
-    return planned if isinstance(planned, int) and planned > 0 else at_hand
-
-
-def _sum(parts: Mapping[str, Carried]) -> Carried:
-    return sum(parts.values(), Carried.none())
-
-
-def _law(suspect: WeightSource, key: Key, options: VerifyOptions) -> dict[str, Any] | None:
-    """Mean and spread of the statistic under keys that marked nothing; None for schemes that do not stream."""
-    scheme = scheme_of(key)
-    if not scheme.caps.streams:
-        return None
-    views = carriers_of(suspect, scheme, key)
-    values = controls(suspect, views, windows(views, options.max_bytes, seed=options.seed), key, codeword(key.payload))
-    mean, spread = float(np.mean(values)), float(np.std(values))
-    odd = abs(mean) > _FAR_MEAN or not _FAR_SPREAD[0] <= spread <= _FAR_SPREAD[1]
-    return {"keys": len(values), "mean": round(mean, 4), "spread": round(spread, 4), "as_expected": not odd}
-
-
-def _verdict(log_p: float, best: Found, law: Mapping[str, Any] | None, options: VerifyOptions) -> str:
-    if law is not None and not law["as_expected"]:
+def _verdict(log_p: float, best: Found, controls: Mapping[str, Any] | None, options: VerifyOptions) -> str:
+    if controls is not None and not controls["as_expected"]:
         return "inconclusive"
     if log_p <= options.log_threshold:
         return "found"
@@ -284,7 +199,7 @@ def _verdict(log_p: float, best: Found, law: Mapping[str, Any] | None, options: 
 def _document(
     best: Found,
     found: Sequence[Found],
-    law: Mapping[str, Any] | None,
+    controls: Mapping[str, Any] | None,
     options: VerifyOptions,
     record: RunRecord,
 ) -> dict[str, Any]:
@@ -295,7 +210,7 @@ def _document(
     return {
         "schema_version": SCHEMA_VERSION,
         "record": record.as_dict(),
-        "verdict": _verdict(log_p, best, law, options),
+        "verdict": _verdict(log_p, best, controls, options),
         "scheme": best.key.scheme,
         "key_id": best.key.id,
         "channel": best.key.channel,
@@ -303,7 +218,8 @@ def _document(
         "log10_p": log10(log_p),
         "log10_p_of_key": log10(test.log_pvalue),
         "floor_log10_p": log10(test.log_floor),
-        "null": test.null,
+        "null": test.null + (REFERENCE if best.mode == "informed" else ""),
+        "payload_choices_log10": log10(log_choices(best.key.payload)),
         "exactness": test.exactness,
         "n": test.n,
         "threshold_log10": log10(options.log_threshold),
@@ -317,8 +233,9 @@ def _document(
         "coverage": round(reading.coverage, 8),
         "bytes_read": record.run["bytes_read"],
         "reference_used": options.reference,
+        "reference_committed": options.original is not None,
         "alignment": None if best.transforms is None else {"transforms": list(best.transforms)},
-        "controls": law,
+        "controls": controls,
     }
 
 

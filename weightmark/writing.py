@@ -3,7 +3,6 @@
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -59,6 +58,10 @@ class Draft:
         with self._told():
             if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
                 raise WritingError("this path exists", where=str(self.out), hint="name a folder that is not there yet")
+            if self._source.ref.scheme == "dir" and self.out.resolve().is_relative_to(self._place.resolve()):
+                raise WritingError(
+                    "inside the model that is marked", where=str(self.out), hint="name a folder beside it"
+                )
             self.out.parent.mkdir(parents=True, exist_ok=True)
             self._folder.mkdir()
         try:
@@ -179,8 +182,3 @@ class _Told:
                 where=str(self._out),
                 hint="make room, or choose another place",
             ) from error
-
-
-def batches(places: list[Any], size: int) -> Iterator[list[Any]]:
-    """Pieces of a list, in order."""
-    return (places[i : i + size] for i in range(0, len(places), size))

@@ -48,8 +48,6 @@ ThresholdOption = Annotated[
     float | None, typer.Option("--threshold", metavar="P", help="Level of `found`; 1e-6, with --claim 2^-128.")
 ]
 
-_MOST_CHANNELS = 1_000_000
-
 
 def _threshold(value: float | None, claim: str | None) -> float:
     """Natural log of the level."""
@@ -100,7 +98,7 @@ def keygen(
     from lineage.report.marks import keygen_text
 
     key = marking.keygen(scheme, cast("Any", strength), payload=content, channel=channel, eps=eps)
-    word = passphrase_of() if passphrase else None
+    word = passphrase_of(twice=True) if passphrase else None
     marking.write_key(out, key, word, fresh=True)
     document = {"schema_version": 1, "key_id": key.id, "scheme": key.scheme, "channel": key.channel, "out": str(out)}
     writer(None, as_json=json_output, quiet=quiet, text=keygen_text)(document)
@@ -121,7 +119,7 @@ def plan(
     from lineage.report.marks import plan_text
 
     write = writer(output, as_json=json_output, quiet=quiet, text=plan_text)
-    write(planned(model, read_key(key, ask=passphrase)))
+    write(planned(model, read_key(key, passphrase_of() if passphrase else None)))
 
 
 @app.command("embed", no_args_is_help=True)
@@ -142,10 +140,11 @@ def embed(
     from lineage.report.marks import embed_text
 
     write = writer(output, as_json=json_output, quiet=quiet, text=embed_text)
-    opened = read_key(key, ask=passphrase)
+    word = passphrase_of() if passphrase else None
+    opened = read_key(key, word)
     with progress(quiet=quiet or (json_output and not verbose), verbose=verbose) as tell:
         document, marked = mark(model, opened, out, force=force, tell=tell)
-    write_key(key, marked, passphrase_of() if passphrase else None, fresh=False)
+    write_key(key, marked, word, fresh=False)
     write(document)
 
 
@@ -186,13 +185,16 @@ def verify(
     from lineage.report.marks import verify_text
 
     write = writer(output, as_json=json_output, quiet=quiet, text=verify_text)
-    keys = [read_key(path, ask=passphrase) for path in key]
+    word = passphrase_of() if passphrase else None
+    keys = [read_key(path, word) for path in key]
     if channels is not None:
         keys = in_channels(keys, channels)
+    original = None
     if claim is not None:
-        keys = of_claim(keys, claim)
+        keys, original = of_claim(keys, claim)
     options = VerifyOptions(
         reference=reference,
+        original=original,
         align=cast("Any", align),
         max_bytes=max_bytes,
         family_size=family_size,

@@ -83,11 +83,10 @@ def commit(
     from lineage.claiming import commit as committed
     from lineage.claiming import signing_key
 
+    word = passphrase_of() if passphrase else None
     signer = None if sign is None else signing_key(sign, None)
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    made, secret = committed(
-        model, original, read_key(key, ask=passphrase), signer=signer, share=share, created=created
-    )
+    made, secret = committed(model, original, read_key(key, word), signer=signer, share=share, created=created)
     _write_secret(opening, to_json(secret))
     write_file(out, to_json(made))
     if request is not None:
@@ -135,8 +134,8 @@ def _bytes(path: Path, most: int) -> bytes:
     return data
 
 
-def read_key(path: Path, *, ask: bool) -> "Key":
-    """A key from its file, its passphrase from the environment or asked for."""
+def read_key(path: Path, passphrase: str | None) -> "Key":
+    """A key from its file."""
     from lineage.errors import MalformedDocumentError
     from weightmark.keys import opened
 
@@ -144,15 +143,20 @@ def read_key(path: Path, *, ask: bool) -> "Key":
         entry = json.loads(_bytes(path, 1 << 20))
     except (ValueError, RecursionError) as error:
         raise MalformedDocumentError("not a key of this program", where=str(path)) from error
-    return opened(entry, passphrase_of() if ask else None, where=str(path))
+    return opened(entry, passphrase, where=str(path))
 
 
-def passphrase_of() -> str:
-    """The passphrase of $LINEAGE_PASSPHRASE, else asked for; empty where there is nobody to ask."""
+def passphrase_of(*, twice: bool = False) -> str:
+    """The passphrase of $LINEAGE_PASSPHRASE, else asked for, twice where one is made; empty where there is nobody to ask.
+
+    An empty one for a key that is made would be none at all.
+    """
     word = os.environ.get("LINEAGE_PASSPHRASE")
-    if word is None:
-        word = str(typer.prompt("Passphrase", hide_input=True, err=True)) if sys.stdin.isatty() else ""
-    return word
+    if word is None and sys.stdin.isatty():
+        word = str(typer.prompt("Passphrase", hide_input=True, err=True, confirmation_prompt=twice))
+    if not word and twice:
+        raise typer.BadParameter("an empty passphrase keeps nothing secret", param_hint="--passphrase")
+    return word or ""
 
 
 def contest(

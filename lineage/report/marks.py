@@ -45,7 +45,9 @@ def plan_text(document: Mapping[str, Any], *, colour: bool = False, width: int |
     told = f"each shifted by {d['strength']:.2%} of its row's size; the statistic should be {d['statistic']:.1f}"
     rows = [(f["after"], f"{f['statistic']:.1f}") for f in d["forecast"]]
     blocks: list[Block] = [[Text(head), Text(told)], [table(("afterwards", "statistic"), rows, right=(1,))]]
-    blocks.append([Text("Found at p < 10^-6 from 5.4, a claim (2^-128) from 13.2, the payload read blind from 23.")])
+    needed = d["needed"]
+    told = f"With this payload found at p < 10^-6 from {needed['1e-6']:.1f}, at the level of claims (2^-128) from "
+    blocks.append([Text(f"{told}{needed['2^-128']:.1f}; a payload can be read blind from about 23.")])
     return render(blocks, colour=colour, width=width)
 
 
@@ -74,10 +76,10 @@ def verify_text(document: Mapping[str, Any], *, colour: bool = False, width: int
     d = document
     head = Text(f"{d['verdict']}: {_WORDS[d['verdict']]}", style="bold")
     p = (
-        f"If the key was drawn without a look at these weights, a statistic of {d['statistic']:.2f} or more comes about "
-        f"with probability at most {power_of_ten(d['log10_p'])}"
+        f"If the key was drawn without a look at these weights{_besides(d)}, a statistic of {d['statistic']:.2f} or more "
+        f"comes about with probability at most {power_of_ten(d['log10_p'])}"
     )
-    p += f" (over {counted(d['keys'], 'key')} and {counted(d['family_size'], 'test')})."
+    p += f" (over {counted(d['keys'], 'key')}, {counted(d['family_size'], 'test')} and all payloads of one length)."
     blocks: list[Block] = [[head], [Text(p), Text(_payload(d)), Text(_how(d))]]
     if d["verdict"] == "not-found":
         blocks.append([Text("Not found is not absent: a rewrite that was not undone hides a mark from this reading.")])
@@ -86,6 +88,11 @@ def verify_text(document: Mapping[str, Any], *, colour: bool = False, width: int
         told = f"keys that marked nothing give a mean of {c['mean']} and a spread of {c['spread']}: this reading is off"
         blocks.append([Text(told)])
     return render(blocks, colour=colour, width=width)
+
+
+def _besides(d: Mapping[str, Any]) -> str:
+    """What an informed reading takes for granted."""
+    return "" if d["mode"] == "blind" else " and the reference without a look at the key"
 
 
 def _payload(d: Mapping[str, Any]) -> str:

@@ -38,6 +38,7 @@ def refused(*words, code, saying):
     assert saying in done.stderr
     error = json.loads(call(*words, "--json", code=code).stdout)["error"]
     assert saying in error["message"]
+    return error
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_a_key_is_for_nobody_else_and_never_written_over(tmp_path):
     ],
 )
 def test_keys_that_cannot_be_meant_are_a_usage_error(tmp_path, words):
-    call("keygen", "--out", tmp_path / "k.json", *words, code=2)
+    assert "Traceback" not in call("keygen", "--out", tmp_path / "k.json", *words, code=2).stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -117,7 +118,7 @@ def test_the_key_knows_what_it_marked_and_marks_no_more(place, zoo, tmp_path):
 
 def test_a_marked_reference_is_a_usage_error(place):
     words = ("verify", place / "copy", "--key", place / "k.json", "--reference", place / "copy")
-    refused(*words, code=2, saying="carries this very mark")
+    assert refused(*words, code=2, saying="carries this very mark")["where"]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_a_marked_reference_is_a_usage_error(place):
 )  # fmt: skip
 def test_calls_that_cannot_be_meant(place, words):
     key = ("--key", place / "k.json") if words else ()
-    call("verify", place / "copy", *key, *words, code=2)
+    assert call("verify", place / "copy", *key, *words, code=2).stdout == ""
 
 
 def test_a_passphrase(tmp_path, zoo, monkeypatch):
@@ -133,11 +134,19 @@ def test_a_passphrase(tmp_path, zoo, monkeypatch):
     monkeypatch.setenv("LINEAGE_PASSPHRASE", "word")
     told("keygen", "--out", tmp_path / "k.json", "--passphrase", "--eps", 0.05)
     call("embed", zoo / "llama-a", "--key", tmp_path / "k.json", "--out", tmp_path / "copy", "--passphrase", "--force")
-    told("verify", tmp_path / "copy", "--key", tmp_path / "k.json", "--passphrase", "--reference", zoo / "llama-a")
+    found = told(
+        "verify", tmp_path / "copy", "--key", tmp_path / "k.json", "--passphrase", "--reference", zoo / "llama-a"
+    )
+    assert found["verdict"] == "found"
+    assert json.loads((tmp_path / "k.json").read_text())["secret"]["kind"] == "scrypt-aesgcm"
     refused("verify", tmp_path / "copy", "--key", tmp_path / "k.json", code=3, saying="needs a passphrase")
     monkeypatch.setenv("LINEAGE_PASSPHRASE", "other")
     words = ("verify", tmp_path / "copy", "--key", tmp_path / "k.json", "--passphrase")
     refused(*words, code=3, saying="does not open the key")
+    monkeypatch.setenv("LINEAGE_PASSPHRASE", "")
+    done = call("keygen", "--out", tmp_path / "none.json", "--passphrase", code=2)
+    assert "keeps nothing secret" in done.stderr
+    assert not (tmp_path / "none.json").exists()
 
 
 def test_damaged_missing_and_foreign_keys(place, tmp_path):

@@ -68,10 +68,16 @@ def test_what_is_wrong_is_said_in_one_sentence(folder, zoo, tmp_path):
 
 
 def test_usage(folder, zoo):
-    call("contest", "--claims", "x", "--openings", "y", "--originals", "z", code=2)
-    call("commit", folder / "ours", "--out", folder / "new.json", code=2)
-    call("bench", zoo / "llama-a", "--eps", 0.5, code=2)
-    call("bench", zoo / "llama-a", "--strength", "vast", code=2)
+    for words in (
+        ("contest", "--claims", "x", "--openings", "y", "--originals", "z"),
+        ("commit", folder / "ours", "--out", folder / "new.json"),
+        ("bench", zoo / "llama-a", "--eps", 0.5),
+        ("bench", zoo / "llama-a", "--strength", "vast"),
+    ):
+        done = run("mark", *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "Traceback" not in done.stderr
+    assert not (folder / "new.json").exists()
 
 
 def test_bench_writes_what_it_is_asked_for(zoo, tmp_path):

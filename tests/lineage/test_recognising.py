@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,11 +16,15 @@ from disguised import noisy, permuted, rescaled
 from lineage.aligning import unit_scores
 from lineage.body import Body
 from lineage.errors import UsageError
+from lineage.inspecting import _shapes
+from lineage.marking import scheme_of
 from lineage.recipients import in_channels
 from lineage.recognising import VerifyOptions, verify
+from lineage.report.marks import verify_text
 from nulls import ROOT
 from stats.matching import mutual_matches
-from weightmark.errors import MarkedReferenceError, UnfitModelError
+from weightmark.errors import MarkedReferenceError, UnfitModelError, UnusableKeyError
+from weightmark.files import model_digest
 from weightmark.keys import Key
 from weightmark.payload import codeword
 from weightmark.schemes import SCHEMES, dss
@@ -194,16 +199,50 @@ def test_the_same_from_python(places, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"clip": 0}, {"clip": 1e9}, {"clip": "4"}, {"clip": float("nan")}, {"kinds": [3]}, {"more": 1}]
-)
+    "change", [{"clip": 0}, {"clip": 1e9}, {"clip": "4"}, {"clip": float("nan")}, {"kinds": [3]}, {"more": 1}, {"kinds": []}, {"kinds": ["mlp.up"]}, {"smallest": 0.5}, {"smallest": 1024}, {"eps": 0.5}, {"eps": "0.01"}, {"eps": True}],
+)  # fmt: skip
 def test_parameters_of_a_key_file_are_anybodys(change):
-    """One sentence, not a bug: whoever writes a key file can name it after whatever it holds."""
-    from lineage.marking import scheme_of
-    from weightmark.errors import UnusableKeyError
-    from weightmark.keys import Key
-    from weightmark.schemes import SCHEMES
-
+    """One sentence, not a bug: whoever writes a key file can name it after whatever it holds, and pick what suits him."""
     usual = SCHEMES["dss"].params("default")
     assert scheme_of(Key.new("dss", usual, created="")).name == "dss"
     with pytest.raises(UnusableKeyError, match="parameters"):
         scheme_of(Key.new("dss", {**usual, **change}, created=""))
+
+
+def with_host(key, **host):
+    return replace(key, host=host)
+
+
+def test_an_original_made_with_the_key_proves_nothing_and_the_null_says_so(places, llama):
+    """The innocent model, less a mark: held against that, it looks marked. What p stands on is written beside it."""
+    forged = {n: 2 * llama[n].astype(np.float64) - mark(llama)[n] if n in llama else llama[n] for n in llama}
+    forged = {n: w.astype(llama[n].dtype) for n, w in forged.items()}
+    reference = saved(forged, places["root"] / "forged")
+    found = look(places["original"], reference, align="none")
+    assert found["verdict"] == "found"
+    assert "reference was made without a look at the key" in found["null"]
+    assert "without a look at the key" in verify_text(found)
+    assert look(places["original"])["verdict"] == "not-found"
+    assert "reference" not in look(places["original"])["null"]
+
+
+def test_a_claim_takes_its_own_original_only(places, zoo):
+    with open_model(places["original"]) as source:
+        original = model_digest(source)
+    found = look(places["marked"], places["original"], original=original)
+    assert (found["verdict"], found["reference_committed"]) == ("found", True)
+    assert look(places["marked"], places["original"])["reference_committed"] is False
+    with pytest.raises(UsageError, match="not the unmarked model the claim commits to"):
+        look(places["marked"], str(zoo / "llama-b"), original=original)
+
+
+@pytest.mark.parametrize("held", [None, {}, {"L0000.mlp.up": [64, 32]}, {"L0000.mlp.up": "big"}, [1]])
+def test_what_a_key_remembers_takes_no_carriers_away(places, held):
+    """Carriers that speak against a mark could be left out by whoever writes the key file."""
+    scheme = SCHEMES["dss"]
+    with open_model(places["original"]) as source:
+        here = _shapes(KEY, source, scheme)
+        assert _shapes(with_host(KEY, shapes=held), source, scheme) == here
+        more = {role: list(shape) for role, shape in here.items()} | {"L0099.mlp.up": [64, 32]}
+        assert _shapes(with_host(KEY, shapes=more), source, scheme) == here | {"L0099.mlp.up": (64, 32)}
+        assert len(here) > 5

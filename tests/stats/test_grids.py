@@ -151,7 +151,9 @@ def test_floating_point_numbers_by_trying_every_scale(seed, bits, on, numbers):
     if values.any():
         found = float_grid(values[None], half[None], *numbers)
         few = [s * x for x in levels if x >= 0.5 for s in (1, -1)]
-        agrees(found, values, half, naive_fit(values, half, few, [*levels, 1.0, -1.0]))
+        expected = naive_fit(values, half, few, [*levels, 1.0, -1.0])
+        assert bool(found.fits[0]) == (expected is not None)
+        agrees(found, values, half, expected)
 
 
 # --- planted scales ----------------------------------------------------------------------------------------------

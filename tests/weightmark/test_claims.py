@@ -20,6 +20,7 @@ from lineage.contesting import LOG_GRADE, contest, opened
 from lineage.errors import MalformedDocumentError, UnreadableDocumentError
 from nulls import ROOT
 from weightmark import claims
+from weightmark.choices import log_choices
 from weightmark.contest import Party, judged
 from weightmark.errors import UnfitModelError, UnusableKeyError
 from weightmark.keys import Key
@@ -117,7 +118,8 @@ def test_some_tensors_are_shown_and_the_others_stay_secret(folders):
     entry = opening["tensors"][0]
     wrong = entry | {"keys": dict.fromkeys(entry["keys"], "00" * 32)}
     assert not opened(claim, opening | {"tensors": [wrong, *opening["tensors"][1:]]}).opens
-    assert found.log_choices == pytest.approx(math.log(math.comb(14, 7)))
+    assert found.log_choices == pytest.approx(math.log(math.comb(14, 7)) + log_choices(found.key.payload))
+    assert log_choices(found.key.payload) > math.log(256.0) * len(found.key.payload)
 
 
 def test_schemes_without_keys_of_tensors_make_no_claims():

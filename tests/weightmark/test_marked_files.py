@@ -231,8 +231,9 @@ def test_what_is_there_is_not_written_over(model, tmp_path):
 
 def test_a_copy_is_never_made_in_the_model_itself(model):
     before = listing(model)
-    with open_model(str(model)) as source, pytest.raises(WritingError):
-        embedding.embed(source, DSS, KEY, model, force=True)
+    for out in (model, model / "marked", model / "a" / "b"):
+        with open_model(str(model)) as source, pytest.raises(WritingError):
+            embedding.embed(source, DSS, KEY, out, force=True)
     assert listing(model) == before
 
 

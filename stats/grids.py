@@ -4,19 +4,30 @@ Every value is taken for a level times an unknown scale, rounded once to the sto
 from both sides; the values of a group fit when their bounds have a common point. Describes, never tests.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stats.arrays import Float64Array
-from stats.kernels.grids import fit_scales
 
 Bools: TypeAlias = NDArray[np.bool_]
+Indices: TypeAlias = NDArray[np.intp]
+
+_PROBES = 16
+"""Values of a group that are asked first, from the smallest to the largest: the small ones tell most."""
 
 _PASSES = (0.125, 0.5, 1.0)
 """Shares of the largest value: the bounds of small values are made use of before large ones are given a level."""
+
+_EXACT = 1e-9
+"""Relative error of arithmetic in float64 that bounds allow for."""
+
+_AT_ONCE = 1 << 21
+"""Values held at once while candidates are tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,20 +62,11 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class _Levels:
-    """Levels that may stand for the value farthest out, in the order they are tried, and where all others lie.
-
-    Whole numbers, a table, or floating-point numbers of so many bits whose smallest are so far apart.
-    """
+    """Levels that may stand for the value farthest out, the level nearest to a ratio, and how far levels lie apart."""
 
     candidates: Float64Array
-    table: Float64Array | None = None
-    bits: int = 0
-    smallest: float = 0.0
-
-    @property
-    def kind(self) -> int:
-        """Number of the kind, as the kernel knows it."""
-        return 1 if self.table is not None else 2 if self.bits else 0
+    nearest: Callable[[Float64Array], Float64Array]
+    apart: Callable[[Float64Array], Float64Array]
 
 
 def integer_grid(groups: Float64Array, half: Float64Array, most: int, *, offset: bool = False) -> Grid:
@@ -91,7 +93,7 @@ def integer_grid(groups: Float64Array, half: Float64Array, most: int, *, offset:
     Null: none. With an offset each value may be wrong by the largest two errors of its group: a product and a sum were
     rounded. Cost: O(k g) and O(k most).
     """
-    levels = _Levels(np.arange(1.0, most + 1.0))
+    levels = _Levels(np.arange(1.0, most + 1.0), np.rint, np.ones_like)
     if not offset:
         return _fit(groups, half, levels)
     at = groups.argmin(axis=1)[:, None]
@@ -121,8 +123,17 @@ def table_grid(groups: Float64Array, half: Float64Array, table: Float64Array) ->
     -----
     Null: none. Cost: O(k g log t) and O(k t).
     """
+    middle, gaps = 0.5 * (table[1:] + table[:-1]), np.gradient(table)
     candidates = table[table != 0.0]
-    return _fit(groups, half, _Levels(candidates[np.argsort(-np.abs(candidates), kind="stable")], table=table))
+    return _fit(
+        groups,
+        half,
+        _Levels(
+            candidates[np.argsort(-np.abs(candidates), kind="stable")],
+            lambda ratio: np.asarray(table[np.searchsorted(middle, ratio)]),
+            lambda level: np.asarray(gaps[np.searchsorted(table, level)]),
+        ),
+    )
 
 
 def float_grid(groups: Float64Array, half: Float64Array, bits: int, smallest: float) -> Grid:
@@ -148,37 +159,108 @@ def float_grid(groups: Float64Array, half: Float64Array, bits: int, smallest: fl
     -----
     Null: none. Cost: O(k g) and O(k 2^bits).
     """
+
+    def apart(ratio: Float64Array) -> Float64Array:
+        _, exponent = np.frexp(ratio)
+        return np.asarray(np.maximum(np.ldexp(1.0, exponent - bits), smallest))
+
+    def nearest(ratio: Float64Array) -> Float64Array:
+        gap = apart(ratio)
+        return np.asarray(np.rint(ratio / gap) * gap)
+
     candidates = np.arange(2.0 ** (bits - 1), 2.0**bits) / 2.0**bits
-    return _fit(groups, half, _Levels(candidates, bits=bits, smallest=smallest))
+    return _fit(groups, half, _Levels(candidates, nearest, apart))
 
 
 def _fit(groups: Float64Array, half: Float64Array, levels: _Levels) -> Grid:
     """The first candidate, as the level of the value farthest out, that the whole group agrees with."""
     k = groups.shape[0]
-    table = np.zeros(2) if levels.table is None else np.asarray(levels.table, dtype=np.float64)
-    out, found = np.zeros((k, 4)), np.zeros(groups.shape)
-    fit_scales(
-        np.ascontiguousarray(groups, dtype=np.float64),
-        np.ascontiguousarray(half, dtype=np.float64),
-        np.ascontiguousarray(levels.candidates),
-        np.array(_PASSES),
-        levels.kind,
-        table,
-        0.5 * (table[1:] + table[:-1]),
-        np.gradient(table),
-        levels.bits,
-        float(levels.smallest),
-        out,
-        found,
-    )
-    fits = out[:, 0] == 1.0
-    low, high = (np.where(fits & (out[:, 2] > 0.0), out[:, i], np.nan) for i in (1, 2))
-    return Grid(
-        fits=fits,
-        step=0.5 * (low + high),
-        low=low,
-        high=high,
-        offset=np.zeros(k),
-        levels=found,
-        surprise=out[:, 3].copy(),
-    )
+    far = np.abs(groups).argmax(axis=1)[:, None]
+    top, slack = np.take_along_axis(groups, far, 1)[:, 0], np.take_along_axis(half, far, 1)[:, 0]
+    fits, step, low, high = top == 0.0, *np.full((3, k), np.nan)
+    found, surprise = np.zeros_like(groups), np.zeros(k)
+    for tried, candidates in _tries(groups, half, levels, top, slack):
+        left = ~fits[tried]
+        rows, size = tried[left], np.abs(levels.candidates[candidates[left]])
+        first, last = _bounds(
+            groups[rows],
+            half[rows],
+            levels,
+            (np.abs(top[rows]) - slack[rows]) / size,
+            (np.abs(top[rows]) + slack[rows]) / size,
+        )
+        good = first <= last * (1.0 + _EXACT)
+        at, first, last, size = rows[good], first[good], last[good], size[good]
+        fits[at], low[at], high[at], step[at] = True, first, last, 0.5 * (first + last)
+        found[at] = levels.nearest(groups[at] / step[at, None])
+        luck = np.minimum(1.0, 2.0 * half[at] / (step[at, None] * levels.apart(found[at])) + 1e-300)
+        np.put_along_axis(luck, far[at], 1.0, axis=1)  # it fits whatever it is
+        width = np.maximum(2.0 * slack[at] / size, 1e-300) / np.maximum(last - first, 1e-12 * last)
+        luckier = np.log(levels.candidates.size) + np.log(np.maximum(1.0, width))
+        surprise[at] = np.maximum(0.0, -np.sum(np.log(luck) * (found[at] != 0.0), axis=1) - luckier)
+    return Grid(fits=fits, step=step, low=low, high=high, offset=np.zeros(k), levels=found, surprise=surprise)
+
+
+def _tries(
+    groups: Float64Array, half: Float64Array, levels: _Levels, top: Float64Array, slack: Float64Array
+) -> Iterator[tuple[Indices, Indices]]:
+    """(groups, candidates): the first promising candidate of every group, then the second, and so on."""
+    rows, columns = _promising(groups, half, levels, top, slack)
+    starts = np.searchsorted(rows, rows, side="left")
+    turn = np.arange(rows.size) - starts
+    order = np.argsort(turn, kind="stable")
+    ends = np.searchsorted(turn[order], np.arange(turn.max(initial=-1) + 2))
+    for start, stop in pairwise(ends):
+        yield rows[order[start:stop]], columns[order[start:stop]]
+
+
+def _promising(
+    groups: Float64Array, half: Float64Array, levels: _Levels, top: Float64Array, slack: Float64Array
+) -> tuple[Indices, Indices]:
+    """(group, candidate) pairs, ascending, that a few values of the group do not rule out."""
+    order = np.argsort(np.abs(groups), axis=1, kind="stable")
+    nonzero = np.count_nonzero(groups, axis=1)
+    spread = np.linspace(0.0, 1.0, _PROBES) ** 2
+    places = (groups.shape[1] - nonzero)[:, None] + np.rint(spread * np.maximum(nonzero - 1, 0)[:, None])
+    asked = np.take_along_axis(order, np.minimum(places.astype(np.intp), groups.shape[1] - 1), 1)
+    values, errors = np.take_along_axis(groups, asked, 1), np.take_along_axis(half, asked, 1)
+    size = np.abs(levels.candidates)
+    signed = bool((levels.candidates < 0.0).any())
+    found: list[tuple[Indices, Indices]] = []
+    lot = max(1, _AT_ONCE // (_PROBES * size.size))
+    for start in range(0, groups.shape[0], lot):
+        part = slice(start, start + lot)
+        scale = np.maximum(np.abs(top[part]), 1e-300)[:, None] / size
+        ratio = values[part, None, :] / scale[:, :, None]
+        loose = (slack[part] / np.maximum(np.abs(top[part]), 1e-300))[:, None, None] * np.abs(ratio)
+        room = errors[part, None, :] / scale[:, :, None] + loose * (1.0 + _EXACT) + _EXACT
+        keep = (np.abs(ratio - levels.nearest(ratio)) <= room).all(axis=2) & (top[part] != 0.0)[:, None]
+        if signed:
+            keep &= np.sign(top[part])[:, None] == np.sign(levels.candidates)
+        rows, columns = np.nonzero(keep)
+        found.append((rows + start, columns))
+    return np.concatenate([r for r, _ in found]), np.concatenate([c for _, c in found])
+
+
+def _bounds(
+    groups: Float64Array, half: Float64Array, levels: _Levels, low: Float64Array, high: Float64Array
+) -> tuple[Float64Array, Float64Array]:
+    """Bounds of the scale after all values of a group; low above high where they contradict one another."""
+    size = np.abs(groups)
+    top = size.max(axis=1, keepdims=True)
+    for share in _PASSES:
+        level = levels.nearest(groups / (0.5 * (low + high))[:, None])
+        asked = size <= share * top
+        bad = asked & ((level == 0.0) & (size > half * (1.0 + _EXACT)) | (level * groups < 0.0))
+        speak = asked & (level != 0.0)
+        divisor = np.where(speak, np.abs(level), 1.0)
+        low = np.maximum(low, np.where(speak, (size - half) / divisor, -np.inf).max(axis=1))
+        high = np.minimum(high, np.where(speak, (size + half) / divisor, np.inf).min(axis=1))
+        low = np.where(bad.any(axis=1), np.inf, low)
+        broken = ~(low <= high * (1.0 + _EXACT))
+        low, high = np.where(broken, np.inf, low), np.where(broken, 0.0, high)
+        if broken.all():
+            break
+        high = np.where(broken, 1.0, high)  # keeps what follows finite; such groups stay broken
+        low = np.where(broken, 2.0, low)
+    return low, high

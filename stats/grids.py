@@ -4,9 +4,8 @@ Every value is taken for a level times an unknown scale, rounded once to the sto
 from both sides; the values of a group fit when their bounds have a common point. Describes, never tests.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -27,7 +26,7 @@ _EXACT = 1e-9
 """Relative error of arithmetic in float64 that bounds allow for."""
 
 _AT_ONCE = 1 << 21
-"""Values held at once while candidates are tried."""
+"""Values held at once while bounds are taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,18 +178,19 @@ def _fit(groups: Float64Array, half: Float64Array, levels: _Levels) -> Grid:
     top, slack = np.take_along_axis(groups, far, 1)[:, 0], np.take_along_axis(half, far, 1)[:, 0]
     fits, step, low, high = top == 0.0, *np.full((3, k), np.nan)
     found, surprise = np.zeros_like(groups), np.zeros(k)
-    for tried, candidates in _tries(groups, half, levels, top, slack):
+    rows, columns = _promising(groups, half, levels, top, slack)
+    lot = max(1, _AT_ONCE // max(1, groups.shape[1]))
+    for start in range(0, rows.size, lot):
+        tried, candidates = rows[start : start + lot], columns[start : start + lot]
         left = ~fits[tried]
-        rows, size = tried[left], np.abs(levels.candidates[candidates[left]])
-        first, last = _bounds(
-            groups[rows],
-            half[rows],
-            levels,
-            (np.abs(top[rows]) - slack[rows]) / size,
-            (np.abs(top[rows]) + slack[rows]) / size,
-        )
+        tried, size = tried[left], np.abs(levels.candidates[candidates[left]])
+        ends = [(np.abs(top[tried]) + sign * slack[tried]) / size for sign in (-1.0, 1.0)]
+        first, last = _bounds(groups[tried], half[tried], levels, ends[0], ends[1])
         good = first <= last * (1.0 + _EXACT)
-        at, first, last, size = rows[good], first[good], last[good], size[good]
+        if not good.any():
+            continue
+        at, chosen = np.unique(tried[good], return_index=True)  # the first candidate of each group that fits
+        first, last, size = first[good][chosen], last[good][chosen], size[good][chosen]
         fits[at], low[at], high[at], step[at] = True, first, last, 0.5 * (first + last)
         found[at] = levels.nearest(groups[at] / step[at, None])
         luck = np.minimum(1.0, 2.0 * half[at] / (step[at, None] * levels.apart(found[at])) + 1e-300)
@@ -199,19 +199,6 @@ def _fit(groups: Float64Array, half: Float64Array, levels: _Levels) -> Grid:
         luckier = np.log(levels.candidates.size) + np.log(np.maximum(1.0, width))
         surprise[at] = np.maximum(0.0, -np.sum(np.log(luck) * (found[at] != 0.0), axis=1) - luckier)
     return Grid(fits=fits, step=step, low=low, high=high, offset=np.zeros(k), levels=found, surprise=surprise)
-
-
-def _tries(
-    groups: Float64Array, half: Float64Array, levels: _Levels, top: Float64Array, slack: Float64Array
-) -> Iterator[tuple[Indices, Indices]]:
-    """(groups, candidates): the first promising candidate of every group, then the second, and so on."""
-    rows, columns = _promising(groups, half, levels, top, slack)
-    starts = np.searchsorted(rows, rows, side="left")
-    turn = np.arange(rows.size) - starts
-    order = np.argsort(turn, kind="stable")
-    ends = np.searchsorted(turn[order], np.arange(turn.max(initial=-1) + 2))
-    for start, stop in pairwise(ends):
-        yield rows[order[start:stop]], columns[order[start:stop]]
 
 
 def _promising(
@@ -224,22 +211,33 @@ def _promising(
     places = (groups.shape[1] - nonzero)[:, None] + np.rint(spread * np.maximum(nonzero - 1, 0)[:, None])
     asked = np.take_along_axis(order, np.minimum(places.astype(np.intp), groups.shape[1] - 1), 1)
     values, errors = np.take_along_axis(groups, asked, 1), np.take_along_axis(half, asked, 1)
-    size = np.abs(levels.candidates)
-    signed = bool((levels.candidates < 0.0).any())
-    found: list[tuple[Indices, Indices]] = []
-    lot = max(1, _AT_ONCE // (_PROBES * size.size))
-    for start in range(0, groups.shape[0], lot):
-        part = slice(start, start + lot)
-        scale = np.maximum(np.abs(top[part]), 1e-300)[:, None] / size
-        ratio = values[part, None, :] / scale[:, :, None]
-        loose = (slack[part] / np.maximum(np.abs(top[part]), 1e-300))[:, None, None] * np.abs(ratio)
-        room = errors[part, None, :] / scale[:, :, None] + loose * (1.0 + _EXACT) + _EXACT
-        keep = (np.abs(ratio - levels.nearest(ratio)) <= room).all(axis=2) & (top[part] != 0.0)[:, None]
-        if signed:
-            keep &= np.sign(top[part])[:, None] == np.sign(levels.candidates)
-        rows, columns = np.nonzero(keep)
-        found.append((rows + start, columns))
-    return np.concatenate([r for r, _ in found]), np.concatenate([c for _, c in found])
+    lot = max(1, _AT_ONCE // levels.candidates.size)
+    found = [
+        _agreeing(levels, *(x[start : start + lot] for x in (values, errors, top, slack)))
+        for start in range(0, groups.shape[0], lot)
+    ]
+    rows = [r + lot * i for i, (r, _) in enumerate(found)]
+    return np.concatenate(rows), np.concatenate([c for _, c in found])
+
+
+def _agreeing(
+    levels: _Levels, values: Float64Array, errors: Float64Array, top: Float64Array, slack: Float64Array
+) -> tuple[Indices, Indices]:
+    """(group, candidate) pairs whose scale puts every value that is asked near a level; most fall at the first value."""
+    size, height = np.abs(levels.candidates), np.maximum(np.abs(top), 1e-300)
+    alike = (top != 0.0)[:, None] & np.ones(size.size, dtype=bool)
+    if (levels.candidates < 0.0).any():
+        alike &= np.sign(top)[:, None] == np.sign(levels.candidates)
+    rows, columns = np.nonzero(alike)
+    for value, error in zip(values.T, errors.T, strict=True):
+        scale = height[rows] / size[columns]
+        ratio = value[rows] / scale
+        room = error[rows] / scale + slack[rows] / height[rows] * np.abs(ratio) * (1.0 + _EXACT) + _EXACT
+        kept = np.abs(ratio - levels.nearest(ratio)) <= room
+        rows, columns = rows[kept], columns[kept]
+        if not rows.size:
+            break
+    return rows, columns
 
 
 def _bounds(
@@ -248,6 +246,7 @@ def _bounds(
     """Bounds of the scale after all values of a group; low above high where they contradict one another."""
     size = np.abs(groups)
     top = size.max(axis=1, keepdims=True)
+    lowest, highest, left = np.full(len(groups), np.inf), np.zeros(len(groups)), np.arange(len(groups))
     for share in _PASSES:
         level = levels.nearest(groups / (0.5 * (low + high))[:, None])
         asked = size <= share * top
@@ -256,11 +255,10 @@ def _bounds(
         divisor = np.where(speak, np.abs(level), 1.0)
         low = np.maximum(low, np.where(speak, (size - half) / divisor, -np.inf).max(axis=1))
         high = np.minimum(high, np.where(speak, (size + half) / divisor, np.inf).min(axis=1))
-        low = np.where(bad.any(axis=1), np.inf, low)
-        broken = ~(low <= high * (1.0 + _EXACT))
-        low, high = np.where(broken, np.inf, low), np.where(broken, 0.0, high)
-        if broken.all():
-            break
-        high = np.where(broken, 1.0, high)  # keeps what follows finite; such groups stay broken
-        low = np.where(broken, 2.0, low)
-    return low, high
+        whole = (low <= high * (1.0 + _EXACT)) & ~bad.any(axis=1)
+        if not whole.any():
+            return lowest, highest
+        if not whole.all():
+            groups, half, size, top, low, high, left = (x[whole] for x in (groups, half, size, top, low, high, left))
+    lowest[left], highest[left] = low, high
+    return lowest, highest

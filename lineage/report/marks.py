@@ -98,6 +98,8 @@ def _besides(d: Mapping[str, Any]) -> str:
 def _payload(d: Mapping[str, Any]) -> str:
     if d["payload"] is None:
         return "no payload was read"
+    if d["payload_ok"] is None and not d["payload"].strip("0"):
+        return "the key has no payload, and none was read"
     told = {True: ", the key's own", False: ", not the key's", None: ""}[d["payload_ok"]]
     return f"payload {d['payload']}{told}"
 

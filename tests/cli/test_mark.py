@@ -138,6 +138,8 @@ def test_a_passphrase(tmp_path, zoo, monkeypatch):
         "verify", tmp_path / "copy", "--key", tmp_path / "k.json", "--passphrase", "--reference", zoo / "llama-a"
     )
     assert found["verdict"] == "found"
+    shown = call("verify", tmp_path / "copy", "--key", tmp_path / "k.json", "--passphrase").stdout
+    assert "the key has no payload, and none was read" in shown
     assert json.loads((tmp_path / "k.json").read_text())["secret"]["kind"] == "scrypt-aesgcm"
     refused("verify", tmp_path / "copy", "--key", tmp_path / "k.json", code=3, saying="needs a passphrase")
     monkeypatch.setenv("LINEAGE_PASSPHRASE", "other")

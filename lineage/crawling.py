@@ -15,6 +15,7 @@ from lineage.errors import UsageError
 from lineage.index.ledger import Ledger, Outcome, Work, gone
 from lineage.index.merging import merge
 from lineage.index.records import Entry, canonical
+from lineage.index.shards import is_shards
 from lineage.index.store import Store
 from lineage.record import SCHEMA_VERSION, RunRecord, row_key_parameter
 from lineage.searching import find_all, read_references
@@ -129,11 +130,11 @@ class Planner:
             self._ledger.add(self._listed())
             return {}
         place = Path(source)
-        if source != "-" and place.is_dir():
+        if source != "-" and place.is_dir() and not is_shards(source):
             self._ledger.add(self._local(source))
             return {}
-        if source != "-" and _is_database(place):
-            return merge(self._store, [place], lambda *_: None)
+        if source != "-" and (is_shards(source) or _is_database(place)):
+            return merge(self._store, [source], lambda *_: None)
         self._ledger.add(self._asked(source))
         return {}
 

@@ -11,7 +11,7 @@ from lineage.engines import Engine
 from lineage.index.ledger import Ledger, Outcome, Work, gone
 from lineage.index.records import Entry
 from lineage.index.store import Store
-from lineage.visiting import Failure, Looked, Part, Read, Terms, Visit, copied, look, read, read_local, unread
+from lineage.visiting import Failure, Looked, Part, Read, Terms, Visit, copied, fetched, look, read, read_local, unread
 
 Tell = Callable[[int, int, int], None]
 
@@ -22,7 +22,7 @@ MOST_FAILING = 50
 """Works in a row that fail for want of an answer, after which the hub is taken to be away."""
 
 _FAR = 8
-"""Works of one batch where workers are far away; next door a batch is one work."""
+"""Works of one batch where workers are far away, or leave files; next door a batch is one work."""
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class Dispatcher:
         self._engine = engine
         self._traffic = traffic
         self._jobs = jobs
-        self._size = 1 if traffic is not None else _FAR
+        self._size = 1 if traffic is not None and not terms.shards else _FAR
         self._sent: dict[Future[Visit], Callable[[Visit], None]] = {}
         self._parts: deque[tuple[_Open, Part]] = deque()
         self._reading: dict[str, list[tuple[_Open, Part]]] = {}
@@ -91,7 +91,7 @@ class Dispatcher:
             if not self._sent:
                 continue
             for future in wait(self._sent, return_when=FIRST_COMPLETED).done:
-                self._sent.pop(future)(self._counted(future.result()))
+                self._sent.pop(future)(self._counted(fetched(future.result())))
             done = self._ledger.total()[1]
             tell(done, total, self.bytes_received + (self._traffic.bytes_received if self._traffic else 0))
 

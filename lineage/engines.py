@@ -1,16 +1,18 @@
-"""What runs the visits of a crawl: threads of this machine, or Ray on many; both in the shape of an executor."""
+"""What runs batches of work: threads or processes of this machine, or Ray on many; all in the shape of an executor."""
 
 import importlib
+import multiprocessing
+import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from lineage.errors import UsageError
+from lineage.errors import LostWorkerError, UsageError
 
 
 class Engine(Protocol):
-    """What a crawl needs of an executor."""
+    """What is needed of an executor. Calls and what they give can be sent to another process."""
 
     def submit(self, call: Callable[..., Any], /, *args: Any) -> "Future[Any]":
         """Run a call somewhere."""
@@ -47,6 +49,31 @@ def threads(jobs: int) -> Iterator[Engine]:
 
 
 @contextmanager
+def processes(jobs: int) -> Iterator[Engine]:
+    """Processes of this machine, begun afresh: nothing of this one is copied into them.
+
+    Raises
+    ------
+    LostWorkerError
+        One of them was killed.
+    """
+    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_leave_interrupts)
+    try:
+        yield pool
+    except BrokenExecutor as error:
+        raise LostWorkerError(
+            "a worker process was killed", hint="what is stored is kept; give it more memory, or use fewer --jobs"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _leave_interrupts() -> None:
+    """An interrupt is the business of the process that sends the work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
 def ray(jobs: int) -> Iterator[Engine]:
     """Workers of Ray: those of the cluster that its environment names, else so many of this machine."""
     try:
@@ -65,7 +92,7 @@ def ray(jobs: int) -> Iterator[Engine]:
             library.shutdown()
 
 
-ENGINES: dict[str, Callable[[int], Any]] = {"ray": ray, "threads": threads}
+ENGINES: dict[str, Callable[[int], Any]] = {"processes": processes, "ray": ray, "threads": threads}
 """Name -> context manager of an engine of so many jobs."""
 
 SHARED = ("threads",)

@@ -48,6 +48,10 @@ class UnusableIndexError(LineageError, OSError):
     """An index that is not there, is damaged, or is none of ours or of a schema this program does not know."""
 
 
+class LostWorkerError(LineageError, OSError):
+    """A process that did part of the work is gone."""
+
+
 class OutputError(LineageError):
     """The answer could not be written where it was asked; told on stderr, because stdout may hold the answer."""
 

@@ -158,7 +158,7 @@ def check(options: IndexOptions, tell: Tell) -> dict[str, Any]:
     }
 
 
-def join(others: Sequence[Path], options: IndexOptions, tell: Tell) -> dict[str, Any]:
+def join(others: Sequence[str], options: IndexOptions, tell: Tell) -> dict[str, Any]:
     """Take the entries of other indexes in."""
     with Store.open(options.index, create=True) as store:
         return {**_head("merge", options.index), **merge(store, others, tell)}

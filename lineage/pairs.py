@@ -1,8 +1,9 @@
 """Many pairs from one file: every model is read once, every line is answered in order."""
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from crawl import CrawlError, ModelRef, open_model
 from lineage.comparing import CompareOptions, closer_of, compare_signed, identity_of
 from lineage.discoveries import Discoveries
 from lineage.documents import error_entry
+from lineage.engines import ENGINES
 from lineage.errors import UsageError
 from lineage.published import add_published, require_solver
 from lineage.reading import sign
@@ -19,6 +21,12 @@ from lineage.stepping import answered_when_asked
 from lineage.thorough import add_opened
 
 Pair = tuple[str, str]
+
+_BATCH = 32
+"""Pairs of one batch at most: enough to share what was read, few enough to wait for."""
+
+_AHEAD = 4
+"""Batches sent out for each worker."""
 
 
 def parse_pairs(text: str, where: str) -> list[Pair]:
@@ -48,7 +56,12 @@ def parse_pairs(text: str, where: str) -> list[Pair]:
 
 
 def compare_pairs(
-    pairs: Sequence[Pair], options: CompareOptions, progress: Callable[[str, int, int], None] | None = None
+    pairs: Sequence[Pair],
+    options: CompareOptions,
+    progress: Callable[[str, int, int], None] | None = None,
+    *,
+    jobs: int = 1,
+    engine: str = "processes",
 ) -> Iterator[dict[str, Any]]:
     """Documents of all pairs, in order, at one family-wise level.
 
@@ -59,6 +72,10 @@ def compare_pairs(
     options : CompareOptions
         `family_size` is replaced by the number of pairs.
     progress : callable, optional
+    jobs : int
+        Workers. With several, each reads the models of its own pairs: pairs of one model belong side by side.
+    engine : str
+        One of `lineage.engines.ENGINES`, for several jobs.
 
     Yields
     ------
@@ -75,18 +92,44 @@ def compare_pairs(
     if options.published:
         require_solver()
     discoveries = Discoveries(len(pairs), options.alpha)
-    left = Counter(ref for pair in pairs for ref in pair)
-    cache: dict[str, Signature | CrawlError] = {}
-    for done, (a, b) in enumerate(pairs):
+    answers = answered(pairs, options) if jobs == 1 else _sent_out(pairs, options, jobs, engine)
+    if progress:
+        progress("comparing", 0, len(pairs))
+    for done, document in enumerate(answers, start=1):
+        yield from discoveries.add(document)
         if progress:
             progress("comparing", done, len(pairs))
-        yield from discoveries.add(_one(a, b, options, cache))
+
+
+def answered(pairs: Sequence[Pair], options: CompareOptions) -> Iterator[dict[str, Any]]:
+    """Documents of a batch of pairs, in order; every model of the batch is read once."""
+    left = Counter(ref for pair in pairs for ref in pair)
+    cache: dict[str, Signature | CrawlError] = {}
+    for a, b in pairs:
+        yield _one(a, b, options, cache)
         for ref in (a, b):
             left[ref] -= 1
             if not left[ref]:
                 cache.pop(ref, None)
-    if progress:
-        progress("comparing", len(pairs), len(pairs))
+
+
+def rows_of(pairs: Sequence[Pair], options: CompareOptions) -> list[dict[str, Any]]:
+    """`answered` as a call that any executor can send to another process: a batch of pairs in, documents out."""
+    return list(answered(pairs, options))
+
+
+def _sent_out(pairs: Sequence[Pair], options: CompareOptions, jobs: int, engine: str) -> Iterator[dict[str, Any]]:
+    """Batches to workers, answers in the order of the pairs; a few batches ahead of what is asked for."""
+    size = max(1, min(_BATCH, len(pairs) // (_AHEAD * jobs)))
+    batches = (pairs[start : start + size] for start in range(0, len(pairs), size))
+    with ENGINES[engine](jobs) as workers:
+        sent: deque[Future[list[dict[str, Any]]]] = deque()
+        for batch in batches:
+            sent.append(workers.submit(rows_of, batch, options))
+            if len(sent) > _AHEAD * jobs:
+                yield from sent.popleft().result()
+        while sent:
+            yield from sent.popleft().result()
 
 
 def _one(a: str, b: str, options: CompareOptions, cache: dict[str, Signature | CrawlError]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ These functions take and return frozen values that can be sent to another proces
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,9 +21,11 @@ from crawl.errors import (
 )
 from crawl.stores.listing import Listing
 from crawl.stores.traffic import Traffic
+from lineage.errors import UnusableIndexError
 from lineage.index.entries import Reading, entry_of, signed_entry
 from lineage.index.ledger import Work
 from lineage.index.records import DeclaredParent, Entry, FileFact, canonical, digest_of
+from lineage.index.shards import read_shard, write_shard
 from lineage.index.studies import encode_study, fitted
 from lineage.plan import PUBLIC_KEY, SIGNATURE_VERSION, RowKey
 from lineage.reading import sign
@@ -49,6 +51,8 @@ class Terms:
         Exchanges at one time with one host.
     budget_bytes, budget_requests : int or None
         What is left of them.
+    shards : str
+        Where workers leave what they read, as Parquet files: a folder or an address of fsspec; empty for nowhere.
     """
 
     endpoint: str | None = None
@@ -62,6 +66,7 @@ class Terms:
     per_host: int = 8
     budget_bytes: int | None = None
     budget_requests: int | None = None
+    shards: str = ""
 
     def options(self) -> OpenOptions:
         """The options of the bytes."""
@@ -128,12 +133,16 @@ class Looked:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What a reading gave: rows for the index, or why there are none."""
+    """What a reading gave: rows for the index, or why there are none.
+
+    The blobs of an entry are with it, or in the file that `shard` names.
+    """
 
     entry: Entry | None = None
     blobs: tuple[bytes, ...] = ()
     stamp: str = ""
     failure: Failure | None = None
+    shard: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +164,46 @@ def look(batch: Sequence[Work], terms: Terms, traffic: Traffic | None = None) ->
 def read(batch: Sequence[Part], terms: Terms, traffic: Traffic | None = None) -> Visit:
     """Read weight sets of repositories: rows for the index."""
     with _visiting(terms, traffic) as (catalogue, used):
-        answers = tuple(_read(catalogue, part, terms) for part in batch)
+        answers = _kept([_read(catalogue, part, terms) for part in batch], terms)
         return _visit(answers, used, own=traffic is None)
 
 
 def read_local(batch: Sequence[tuple[Work, str]], terms: Terms, traffic: Traffic | None = None) -> Visit:
     """Read local models, each unless its files are as they were when its stamp was made."""
     del traffic
-    return Visit(tuple(_read_local(work, known, terms) for work, known in batch))
+    return Visit(_kept([_read_local(work, known, terms) for work, known in batch], terms))
+
+
+def _kept(answers: Sequence[Read], terms: Terms) -> tuple[Read, ...]:
+    """Answers whose blobs are left in a file, where there is a place for them: what was read outlives whoever asked."""
+    rows = [(a.entry, a.blobs) for a in answers if a.entry is not None and a.blobs]
+    if not terms.shards or not rows:
+        return tuple(answers)
+    shard = write_shard(rows, terms.shards)
+    return tuple(replace(a, blobs=(), shard=shard) if a.blobs else a for a in answers)
+
+
+def fetched(visit: Visit) -> Visit:
+    """A visit with the blobs that its answers left in files, checked against the digests of their entries.
+
+    Raises
+    ------
+    UnusableIndexError
+        A file is not there any more, or is not what was written.
+    """
+    shards = {a.shard for a in visit.answers if isinstance(a, Read) and a.shard}
+    if not shards:
+        return visit
+    held = {entry.digest: blobs for shard in sorted(shards) for entry, blobs in read_shard(shard)}
+    return replace(visit, answers=tuple(_with_blobs(a, held) for a in visit.answers))
+
+
+def _with_blobs(answer: Looked | Read, held: Mapping[str, tuple[bytes, ...]]) -> Looked | Read:
+    if not isinstance(answer, Read) or not answer.shard or answer.entry is None:
+        return answer
+    if answer.entry.digest not in held:
+        raise UnusableIndexError("another run has written over these rows", where=answer.shard, hint="crawl again")
+    return replace(answer, blobs=held[answer.entry.digest], shard="")
 
 
 @contextmanager

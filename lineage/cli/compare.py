@@ -41,6 +41,13 @@ ThoroughOption = Annotated[
     typer.Option("--thorough", help="Read everything both models share: distances, unchanged share, ranks of changes."),
 ]
 
+JobsOption = Annotated[
+    int, typer.Option("--jobs", metavar="N", help="With --pairs: workers that compare at one time.", min=1, max=256)
+]
+EngineOption = Annotated[
+    str, typer.Option("--engine", metavar="NAME", help="With --jobs: processes, threads, or ray (extra scale).")
+]
+
 _RANKS = (0, NEGATIVE, OPERATIONAL)
 """Exit codes of pairs from best to worst."""
 
@@ -57,6 +64,8 @@ def command(
     require: RequireOption = None,
     row_key: RowKeyOption = None,
     pairs: PairsOption = None,
+    jobs: JobsOption = 1,
+    engine: EngineOption = "processes",
     published: PublishedOption = False,
     json_output: JsonOption = False,
     output: OutputOption = None,
@@ -65,7 +74,7 @@ def command(
     seed: SeedOption = 0,
 ) -> None:
     """Test whether models A and B share weights: a valid p-value, the kind of relation, its direction, which layers."""
-    _check(a, b, pairs, require, output)
+    _check(a, b, pairs, require, output, jobs)
     use_cache_folder()
     from lineage.comparing import CompareOptions, compare
     from lineage.plan import PUBLIC_KEY, load_row_key
@@ -76,7 +85,8 @@ def command(
         alpha=alpha, seed=seed, max_bytes=max_bytes, row_key=key, published=published, thorough=thorough
     )
     if pairs is not None:
-        raise typer.Exit(_run_pairs(pairs, options, quiet=quiet, verbose=verbose, require=require))
+        how = {"jobs": jobs, "engine": engine}
+        raise typer.Exit(_run_pairs(pairs, options, how, quiet=quiet, verbose=verbose, require=require))
     write = writer(output, as_json=json_output, quiet=quiet, text=compare_text)
     with progress(quiet=quiet or (json_output and not verbose), verbose=verbose) as tell:
         document = compare(str(a), str(b), options, tell)
@@ -86,13 +96,17 @@ def command(
     raise typer.Exit(_code(document, require))
 
 
-def _check(a: str | None, b: str | None, pairs: str | None, require: str | None, output: list[str] | None) -> None:
+def _check(
+    a: str | None, b: str | None, pairs: str | None, require: str | None, output: list[str] | None, jobs: int
+) -> None:
     if require not in {None, "related", "identical"}:
         raise typer.BadParameter("give related or identical", param_hint="--require")
     if pairs is None and (a is None or b is None):
         raise typer.BadParameter("name two models, or a file with --pairs", param_hint="A B")
     if pairs is not None and a is not None:
         raise typer.BadParameter("--pairs takes the models from its file", param_hint="A B")
+    if pairs is None and jobs != 1:
+        raise typer.BadParameter("several jobs go with --pairs", param_hint="--jobs")
     if pairs is not None and output:
         raise typer.BadParameter("--pairs writes JSON Lines on stdout only", param_hint="--output")
 
@@ -117,15 +131,20 @@ def _hint_at_others(*references: str) -> None:
             write_stderr(f"lineage: also there: {safe(', '.join(others[:_MOST_OTHERS]))}{more}\n")
 
 
-def _run_pairs(source: str, options: Any, *, quiet: bool, verbose: bool, require: str | None) -> int:
+def _run_pairs(
+    source: str, options: Any, how: dict[str, Any], *, quiet: bool, verbose: bool, require: str | None
+) -> int:
+    from lineage.engines import ENGINES
     from lineage.pairs import compare_pairs, parse_pairs
     from lineage.searching import read_list
 
+    if how["engine"] not in ENGINES:
+        raise typer.BadParameter(f"no engine {how['engine']!r}: {', '.join(sorted(ENGINES))}", param_hint="--engine")
     pairs = parse_pairs(read_list(source, "pairs"), "stdin" if source == "-" else source)
     failed: list[str] = []
     worst = 0
     with progress(quiet=quiet, verbose=verbose) as tell:
-        for document in compare_pairs(pairs, options, tell):
+        for document in compare_pairs(pairs, options, tell, **how):
             if "error" in document:
                 failed.append(document["error"]["message"])
             else:

@@ -48,7 +48,15 @@ RequestsOption = Annotated[
 ]
 JobsOption = Annotated[int, typer.Option("--jobs", metavar="N", help="Models read at one time.", min=1, max=256)]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the plan of the run before.")]
-EngineOption = Annotated[str, typer.Option("--engine", metavar="NAME", help="threads, or ray (extra scale).")]
+EngineOption = Annotated[
+    str, typer.Option("--engine", metavar="NAME", help="threads, processes, or ray (extra scale).")
+]
+ShardsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shards", metavar="PLACE", help="Workers leave what they read here, as Parquet: a folder, or an address."
+    ),
+]
 TokenOption = Annotated[bool, typer.Option("--use-token", help="Send the user's token; without it none is sent.")]
 
 
@@ -68,6 +76,7 @@ def command(
     jobs: JobsOption = 4,
     resume: ResumeOption = False,
     engine: EngineOption = "threads",
+    shards: ShardsOption = None,
     use_token: TokenOption = False,
     row_key: RowKeyOption = None,
     json_output: JsonOption = False,
@@ -99,6 +108,7 @@ def command(
         per_host=min(jobs, 16),
         budget_bytes=budget_bytes,
         budget_requests=budget_requests,
+        shards=shards or "",
     )
     options = CrawlOptions(index_path(index), terms, query, jobs, resume, engine)
     with _progress(quiet=quiet or (json_output and not verbose), verbose=verbose) as tell:

@@ -145,7 +145,12 @@ def verify(
 
 @app.command("merge")
 def merge(
-    others: Annotated[list[Path], typer.Argument(metavar="INDEX", help="Indexes whose entries are taken in.")],
+    others: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INDEX", help="Indexes whose entries are taken in; or Parquet files, folders, addresses of them."
+        ),
+    ],
     index: IndexOption = None,
     json_output: JsonOption = False,
     output: OutputOption = None,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lineage.errors import UsageError
 from lineage.index.records import Entry
+from lineage.index.shards import is_shards, read_shard, shards_in
 from lineage.index.store import Store
 
 _RANK = {state: rank for rank, state in enumerate(("listed", "skipped", "failed", "removed", "gated", "signed"))}
@@ -13,13 +14,14 @@ _RANK = {state: rank for rank, state in enumerate(("listed", "skipped", "failed"
 Tell = Callable[[str, int, int], None]
 
 
-def merge(store: Store, others: Sequence[Path], tell: Tell) -> dict[str, int]:
+def merge(store: Store, others: Sequence[str | Path], tell: Tell) -> dict[str, int]:
     """Take the entries of other indexes into one.
 
     Parameters
     ----------
     store : Store
-    others : sequence of Path
+    others : sequence of str or Path
+        Indexes; Parquet files of entries with signatures, folders of them, or addresses of fsspec that hold some.
     tell : callable
         Progress.
 
@@ -40,10 +42,13 @@ def merge(store: Store, others: Sequence[Path], tell: Tell) -> dict[str, int]:
     Of two entries of one id the one that knows more is kept (`better`): a maximum, so neither order nor repetition matters.
     """
     counts = dict.fromkeys(("seen", "added", "replaced", "unchanged"), 0)
-    for path in others:
-        if path.resolve() == store.path.resolve():
-            raise UsageError("an index is not merged with itself", where=str(path))
-        with Store.open(path) as other:
+    for place in map(str, others):
+        if is_shards(place):
+            _take_shards(store, place, counts, tell)
+            continue
+        if Path(place).resolve() == store.path.resolve():
+            raise UsageError("an index is not merged with itself", where=place)
+        with Store.open(place) as other:
             _take(store, other, counts, tell)
     return counts
 
@@ -59,13 +64,30 @@ def _take(store: Store, other: Store, counts: dict[str, int], tell: Tell) -> Non
         tell("merging", start, len(names))
         with store.transaction():
             for name in names[start : start + 256]:
-                theirs, ours = other.get(name), store.get(name)
-                if theirs is None:
-                    continue
-                counts["seen"] += 1
-                if ours is not None and better(ours, theirs).digest == ours.digest:
-                    counts["unchanged"] += 1
-                    continue
-                counts["added" if ours is None else "replaced"] += 1
-                store.put_model(theirs, *(other.blob(d) for d in (theirs.signature, theirs.study) if d is not None))
+                theirs = other.get(name)
+                if theirs is not None and _is_news(store, theirs, counts):
+                    store.put_model(theirs, *(other.blob(d) for d in (theirs.signature, theirs.study) if d is not None))
     tell("merging", len(names), len(names))
+
+
+def _take_shards(store: Store, place: str, counts: dict[str, int], tell: Tell) -> None:
+    """Rows of Parquet files, a file a transaction: one that is damaged half-way gives nothing."""
+    shards = shards_in(place)
+    for done, shard in enumerate(shards):
+        tell("merging", done, len(shards))
+        with store.transaction():
+            for entry, blobs in read_shard(shard):
+                if _is_news(store, entry, counts):
+                    store.put_model(entry, *blobs)
+    tell("merging", len(shards), len(shards))
+
+
+def _is_news(store: Store, theirs: Entry, counts: dict[str, int]) -> bool:
+    """Whether an entry is to be stored; counts it."""
+    ours = store.get(theirs.id)
+    counts["seen"] += 1
+    if ours is not None and better(ours, theirs).digest == ours.digest:
+        counts["unchanged"] += 1
+        return False
+    counts["added" if ours is None else "replaced"] += 1
+    return True

@@ -1,5 +1,6 @@
 """The index as Parquet files, for other programs: the same bytes for the same content, whoever wrote it and in what order."""
 
+import importlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,10 +66,7 @@ def export(store: Store, folder: Path, *, blobs: bool, tell: Tell) -> list[str]:
     OutputError
         It cannot be written.
     """
-    try:
-        import duckdb  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise UsageError("Parquet needs the extra `index`", hint="pip install 'lineage-forensics[index]'") from error
+    duckdb = library()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -82,7 +80,7 @@ def export(store: Store, folder: Path, *, blobs: bool, tell: Tell) -> list[str]:
         tell("exporting", done, total)
         names.append(f"models-{len(names):05d}.parquet")
         try:
-            _write(duckdb, rows, folder / names[-1])
+            write_rows(duckdb, rows, folder / names[-1])
         except (OSError, duckdb.Error) as error:
             raise OutputError(f"cannot be written ({error})", where=str(folder / names[-1])) from error
         done += len(rows)
@@ -94,7 +92,7 @@ def _parts(store: Store, *, blobs: bool) -> Iterator[list[dict[str, Any]]]:
     rows: list[dict[str, Any]] = []
     size = 0
     for entry in store.entries():
-        row = _row(entry, store, blobs=blobs)
+        row = row_of(entry, store.blob if blobs else None)
         weight = sum(len(row[name] or b"") for name in ("vector", *_BLOBS))
         if rows and (len(rows) == PART_ROWS or size + weight > PART_BYTES):
             yield rows
@@ -104,7 +102,22 @@ def _parts(store: Store, *, blobs: bool) -> Iterator[list[dict[str, Any]]]:
     yield rows
 
 
-def _row(entry: Entry, store: Store, *, blobs: bool) -> dict[str, Any]:
+def library() -> Any:
+    """DuckDB.
+
+    Raises
+    ------
+    UsageError
+        It is not installed.
+    """
+    try:
+        return importlib.import_module("duckdb")
+    except ImportError as error:
+        raise UsageError("Parquet needs the extra `index`", hint="pip install 'lineage-forensics[index]'") from error
+
+
+def row_of(entry: Entry, blob: Callable[[str], bytes | None] | None) -> dict[str, Any]:
+    """One entry as values by column; `blob` gives stored bytes by digest, None leaves them out."""
     facts = entry.facts
     return {
         "id": entry.id,
@@ -125,12 +138,13 @@ def _row(entry: Entry, store: Store, *, blobs: bool) -> dict[str, Any]:
         "signature_digest": entry.signature,
         "study_digest": entry.study,
         "vector": entry.vector,
-        "signature": store.blob(entry.signature) if blobs and entry.signature else None,
-        "study": store.blob(entry.study) if blobs and entry.study else None,
+        "signature": blob(entry.signature) if blob and entry.signature else None,
+        "study": blob(entry.study) if blob and entry.study else None,
     }
 
 
-def _write(duckdb: Any, rows: Sequence[dict[str, Any]], path: Path) -> None:
+def write_rows(duckdb: Any, rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write rows to one Parquet file: the same bytes for the same rows."""
     columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS)
     with duckdb.connect(":memory:", config={"threads": 1, "preserve_insertion_order": True}) as db:
         db.execute(f"CREATE TABLE models ({columns})")

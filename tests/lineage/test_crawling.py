@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -301,7 +302,7 @@ def test_the_measured_page_is_of_this_code():
 
 @pytest.mark.outside("ray")
 def test_two_workers_of_ray_one_of_them_killed(tmp_path):
-    """The same index as of threads, though a worker is killed half-way."""
+    """The same index as of threads, though a worker is killed half-way; rows go through Parquet files."""
     import os
     import signal
     import subprocess
@@ -327,7 +328,9 @@ def test_two_workers_of_ray_one_of_them_killed(tmp_path):
                     killed.append(busy[0])
 
         threading.Thread(target=kill, daemon=True).start()
-        done = crawl(["hub"], CrawlOptions(tmp_path / "ray.db", terms, jobs=2, engine="ray"))
+        kept = replace(terms, shards=str(tmp_path / "rows"))
+        done = crawl(["hub"], CrawlOptions(tmp_path / "ray.db", kept, jobs=2, engine="ray"))
     assert killed
     assert done["left"] == 0
+    assert list((tmp_path / "rows").glob("rows-*.parquet"))
     assert dump(tmp_path / "ray.db") == dump(tmp_path / "threads.db")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from crawl import CrawlError, ModelRef, OpenOptions, WeightSource, open_model
 from lineage.digests import file_digests
@@ -63,34 +64,36 @@ def find_query(text: str, shelf: Shelf, key: RowKey, options: OpenOptions | None
     Returns
     -------
     Query
-        From the index when it holds this id, this commit, or local files of this place and these sizes.
+        From the index when it holds this id or this commit. What lies on a disk is read: files can change in place, with
+        the same names, sizes and headers. It keeps its id of the index where it is what the index holds of this place.
 
     Raises
     ------
     CrawlError
         The model is neither in the index nor can it be opened.
     """
-    known = shelf.store.get(text)
+    known = None if _is_here(text) else shelf.store.get(text)
     if known is not None and known.signature is not None:
         return _of_entry(known, shelf)
     with open_model(text, options=options) as source:
-        known = _known(source, shelf)
-        if known is not None:
+        known = shelf.store.get(source.ref.id) if source.ref.scheme == "hub" else None
+        if known is not None and known.signature is not None:
             return _of_entry(known, shelf, source)
         return _read(source, shelf, key)
 
 
-def _known(source: WeightSource, shelf: Shelf) -> Entry | None:
-    """The entry of an opened model: its commit on the Hub, else its place and the sizes of its files."""
-    if source.ref.scheme == "hub":
-        found = shelf.store.get(source.ref.id)
-        return found if found is not None and found.signature is not None else None
-    place = lasting(source.ref.location)
-    sizes = {f: source.file_size(f) for f in source.files}
-    for name in shelf.store.ids_of_repo(place):
+def _is_here(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _held(source: WeightSource, signature: str, hashes: Mapping[str, str], shelf: Shelf) -> Entry | None:
+    """The entry of the place of a local model, where it is of these very bytes."""
+    for name in shelf.store.ids_of_repo(lasting(source.ref.location)):
         entry = shelf.entry(name)
-        same = entry.signature is not None and {f.path: f.size for f in entry.files} == sizes
-        if same and entry.facts.get("header_digest") == source.header_digest():
+        if entry.signature == signature and all(hashes.get(f.path) == f.sha256 for f in entry.files if f.sha256):
             return entry
     return None
 
@@ -114,13 +117,16 @@ def _of_entry(entry: Entry, shelf: Shelf, source: WeightSource | None = None) ->
 def _read(source: WeightSource, shelf: Shelf, key: RowKey) -> Query:
     signature = sign(source, key=key)
     read = study(source, key, name=source.ref.id)
-    twins = shelf.store.twins(digest_of(encode(signature)))
+    digest = digest_of(encode(signature))
+    twins = shelf.store.twins(digest)
     hashes = {d["file"]: d["sha256"] for d in file_digests(source)} if twins else source.content_hashes()
+    held = _held(source, digest, hashes, shelf) if twins and source.ref.scheme != "hub" else None
+    name = source.ref.id if held is None else held.id
     return Query(
-        id=source.ref.id,
+        id=name,
         ref=source.ref,
         signature=signature,
-        twins=_equal(twins, hashes, shelf),
+        twins=_equal([t for t in twins if t != name], hashes, shelf),
         vector=vector_of(signature),
         study=fitted(read) if read is not None and read.matrices else None,
         declared=tuple(source.card.base_models),

@@ -3,8 +3,10 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
@@ -17,6 +19,7 @@ from lineage.errors import UnusableIndexError, UsageError
 from lineage.export import EXPORTERS, contents_of
 from lineage.index import query as querying
 from lineage.index.circle import Answers
+from lineage.index.encoding import encode
 from lineage.index.entries import Reading, entry_of
 from lineage.index.records import Entry
 from lineage.index.shelf import Shelf
@@ -182,13 +185,40 @@ def test_an_unknown_architecture_is_untestable(index, tmp_path):
     assert looked(tmp_path / "m", index)["verdict"] == "untestable"
 
 
-def test_the_folder_of_a_model_of_the_index_is_known(index, tmp_path):
+def test_the_folder_of_a_model_of_the_index_is_read_and_keeps_its_id(index, tmp_path):
     shutil.copytree(NURSERY / "nursery-14-03", tmp_path / "m")
     with Store.open(index) as store:
         found = querying.find_query(str(NURSERY / "nursery-14-03"), Shelf(store), PUBLIC_KEY, None)
         other = querying.find_query(str(tmp_path / "m"), Shelf(store), PUBLIC_KEY, None)
-    assert (found.id, found.indexed) == ("nursery-14-03", True)
+    assert (found.id, found.indexed, found.twins) == ("nursery-14-03", False, ())
+    assert found.bytes_read > 0
     assert (other.indexed, other.twins) == (False, ("nursery-14-03",))
+
+
+@pytest.mark.parametrize("part", ["all weights", "the last byte", "bytes that no signature reads"])
+def test_files_that_changed_in_place_are_not_answered_from_the_index(tmp_path, part):
+    """Same name, sizes and header; an id without a folder of its name is still answered from what is stored."""
+    shutil.copytree(NURSERY / "nursery-14-03", tmp_path / "m")
+    file = tmp_path / "m" / "model.safetensors"
+    with Store.open(tmp_path / "i.db", create=True) as store:
+        with open_model(str(tmp_path / "m")) as source:
+            entry, blobs = entry_of(source, "model")
+        if part == "bytes that no signature reads":  # the index was made from other bytes with this signature
+            entry = replace(entry, files=tuple(replace(f, sha256="ab" * 32) for f in entry.files))
+        store.put_model(entry, *blobs)
+        data = bytearray(file.read_bytes())
+        start = 8 + int.from_bytes(data[:8], "little")
+        if part == "all weights":
+            drawn = np.random.default_rng(0).standard_normal((len(data) - start) // 2)
+            data[start:] = drawn.astype(ml_dtypes.bfloat16).tobytes()
+        if part == "the last byte":
+            data[-1] ^= 1
+        file.write_bytes(bytes(data))
+        changed = querying.find_query(str(tmp_path / "m"), Shelf(store), PUBLIC_KEY, None)
+        stored = querying.find_query("model", Shelf(store), PUBLIC_KEY, None)
+    assert (changed.indexed, changed.twins, stored.indexed) == (False, (), True)
+    assert changed.id != "model"
+    assert (encode(changed.signature) == encode(stored.signature)) == (part == "bytes that no signature reads")
 
 
 def test_without_larger_slices_the_family_is_found_and_directions_stay_open(tmp_path):

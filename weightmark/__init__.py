@@ -1,1 +1,1 @@
-"""Marks in weight files. Empty until the watermark schemes land; the package keeps its place in the layers."""
+"""Marks in weight files: keys, schemes, claims, what attacks leave of them; torch in `weightmark.training` only."""

@@ -66,6 +66,8 @@ def _imported(node):
 def test_no_print_no_pickle_no_torch(module):
     nodes = list(ast.walk(ast.parse(module.read_text())))
     printed = [n.lineno for n in nodes if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"]
-    forbidden = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "torch"}
+    forbidden = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve"}
+    if not relative(module).startswith("weightmark/training/"):
+        forbidden |= {"torch", "transformers"}
     assert printed == []
     assert not forbidden & set().union(*(_imported(n) for n in nodes), set())

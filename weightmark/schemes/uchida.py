@@ -71,7 +71,7 @@ def pushed_row(mean: Float64Array, projections: Float64Array, bits: Float64Array
     return shift
 
 
-def _key(draws: Draws, role: str, n_bits: int, n: int) -> tuple[Float64Array, Float64Array]:
+def key_values(draws: Draws, role: str, n_bits: int, n: int) -> tuple[Float64Array, Float64Array]:
     """Projections (t, n) and bits (t,) of the key."""
     return normals(draws(role, "projections"), n_bits * n).reshape(n_bits, n), signs(draws(role, "bits"), n_bits)
 
@@ -101,7 +101,7 @@ def embed(
         raise ValueError(f"a margin lies between 0 and {LARGEST_MARGIN:g}, got {margin:g}")
     if not 0 < n_bits < x.shape[1]:
         raise ValueError(f"{n_bits} bits in a matrix of {x.shape[1]} columns: fewer than columns")
-    projections, bits = _key(draws, role, n_bits, x.shape[1])
+    projections, bits = key_values(draws, role, n_bits, x.shape[1])
     return {role: x + pushed_row(mean_row(x), projections, bits, margin)}
 
 
@@ -117,7 +117,7 @@ def verify(weights: Mapping[str, Float64Array], draws: Draws, *, role: str, n_bi
     if x is None:
         return Reading(test=result("uchida", 0.0, 0, 0.0), carriers=0, coverage=0.0)
     mean = mean_row(np.asarray(x, dtype=np.float64))
-    projections, bits = _key(draws, role, n_bits, mean.size)
+    projections, bits = key_values(draws, role, n_bits, mean.size)
     right = int(np.count_nonzero(read_bits(mean, projections) == bits))
     return Reading(
         test=result("uchida", float(right), n_bits, log_coin_tail(right, n_bits), -n_bits * math.log(2.0)),
@@ -148,8 +148,7 @@ class Uchida:
 
     def embed(self, weights: Mapping[str, NDArray[Any]], key: Key) -> dict[str, NDArray[Any]]:
         """Marked arrays."""
-        role = self._role({role: values.shape for role, values in weights.items()}, key)
-        bits = self._bits(weights[role].shape, key)
+        role, bits = self.plan({role: values.shape for role, values in weights.items()}, key)
         return dict(embed(weights, key.draws, role=role, n_bits=bits, margin=float(key.params["margin"])))
 
     def verify(
@@ -162,16 +161,12 @@ class Uchida:
     ) -> Reading:
         """Look for the mark."""
         del reference
-        role = self._role(shapes, key)
-        return verify(weights, key.draws, role=role, n_bits=self._bits(shapes[role], key))
+        role, bits = self.plan(shapes, key)
+        return verify(weights, key.draws, role=role, n_bits=bits)
 
-    def _role(self, shapes: Mapping[str, tuple[int, ...]], key: Key) -> str:
+    def plan(self, shapes: Mapping[str, tuple[int, ...]], key: Key) -> tuple[str, int]:
+        """The role, and bits: as many as the key says, at most half the columns: more would leave the push no room."""
         found = self.carriers(shapes, key)
         if not found or found[0] not in shapes:
             raise UnfitModelError("the model has no mlp.up matrix, and the key names no other role", where="uchida")
-        return found[0]
-
-    @staticmethod
-    def _bits(shape: tuple[int, ...], key: Key) -> int:
-        """As many as the key says, at most half the columns: more would leave the push no room."""
-        return min(int(key.params["bits"]), shape[1] // 2)
+        return found[0], min(int(key.params["bits"]), shapes[found[0]][1] // 2)

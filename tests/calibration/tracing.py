@@ -1,6 +1,9 @@
 """How right traces are and how often they accuse strangers; rewrites docs/methods/tracing-measured.md.
 
-Usage: python tests/calibration/tracing.py [--models N] [--queries N] [--folders zoo nursery]
+Usage: python tests/calibration/tracing.py [--parts alarms zoo nursery] [--models N] [--queries N] [--keep FOLDER]
+
+The parts are measured apart, and each says of which code it was made. With `--keep`, what is made of the part `alarms` stays in
+a folder, and a run that was stopped goes on from there.
 """
 
 import argparse
@@ -15,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "fixtures"), str(ROOT)]
 
 import numpy as np  # noqa: E402
+from scipy.special import betaincinv  # noqa: E402
 
 import derive  # noqa: E402
 import nulls  # noqa: E402
@@ -31,8 +35,12 @@ from lineage.plan import PUBLIC_KEY  # noqa: E402
 from lineage.tracing import TraceOptions, document_of, look  # noqa: E402
 
 PAGE = ROOT / "docs" / "methods" / "tracing-measured.md"
+RESULTS = PAGE.with_suffix(".json")
 LEVELS = (0.05, 0.01, 1e-6)
 FOLDERS = ("zoo", "nursery")
+STEP = 50
+"""Models and queries after which what was done is kept."""
+
 RUNS = 40
 """Independent runs of one configuration: half of them make the index, half the queries."""
 
@@ -110,38 +118,46 @@ def relabelled(weights, rng):
     return derive.permute_heads(made, rng, n_heads=4, n_kv=2)
 
 
-def alarms(path, models, queries):
+def filled(path, runs, models):
+    """An index of so many relabelled runs; one that was begun is gone on with."""
+    with Store.open(path, create=True) as store:
+        for start in range(len(store.ids()), models, STEP):
+            with store.transaction():
+                for i in range(start, min(start + STEP, models)):
+                    name = f"m{i:06d}"
+                    weights = relabelled(runs[i % len(runs)], np.random.default_rng([7, i]))
+                    entry, blobs = signed_entry(nulls.signature_of(weights, name), name=name, place=(name, None))
+                    store.put_model(entry, *blobs)
+            sys.stderr.write(f"{start + STEP} of {models} stored\n")
+
+
+def alarms(folder, models, queries):
     """False alarms of queries from runs that are not in the index, at each family-wise level."""
     runs = [derive.load(ROOT / "fixtures" / "zoo" / f"micro-{i:02d}") for i in range(RUNS)]
-    rng = np.random.default_rng(7)
-    with Store.open(path, create=True) as store:
-        for start in range(0, models, 500):
-            with store.transaction():
-                for i in range(start, min(start + 500, models)):
-                    name = f"m{i:06d}"
-                    signature = nulls.signature_of(relabelled(runs[i % (RUNS // 2)], rng), name)
-                    entry, blobs = signed_entry(signature, name=name, place=(name, None))
-                    store.put_model(entry, *blobs)
-            sys.stderr.write(f"{start} of {models} stored\n")
-    counts = Counter()
-    with Store.open(path) as store:
+    filled(folder / "alarms.db", runs[: RUNS // 2], models)
+    notes = folder / "alarms.json"
+    kept = json.loads(notes.read_text()) if notes.exists() else {"queries": 0}
+    with Store.open(folder / "alarms.db") as store:
         shelf, finder = Shelf(store), Finder(store)
-        names = store.ids(state="signed")
-        searcher = Searcher(shelf, finder, names, Answers())
-        for k in range(queries):
+        searcher = Searcher(shelf, finder, store.ids(state="signed"), Answers())
+        for k in range(kept["queries"], queries):
             name = f"query {k}"
-            signature = nulls.signature_of(relabelled(runs[RUNS // 2 + k % (RUNS // 2)], rng), name)
+            weights = relabelled(runs[RUNS // 2 + k % (RUNS // 2)], np.random.default_rng([8, k]))
+            signature = nulls.signature_of(weights, name)
             query = Query(name, None, signature, (), vector_of(signature), None, (), indexed=False)
             tested = searcher.worth(query)
             least = min((searcher.answers.ask(signature, shelf.signature(n)).log_pvalue for n in tested), default=0.0)
-            for level in LEVELS:
-                counts[level] += least <= np.log(level / models)
-            counts["tested"] += len(tested)
-            counts["resembles"] += resembling(query.vector, name, finder, lambda n: (n,)) is not None
+            told = {f"{level:g}": bool(least <= np.log(level / models)) for level in LEVELS}
+            told |= {"tested": len(tested), "at 1 test": bool(least <= np.log(0.05 / max(1, len(tested))))}
+            told["resembles"] = resembling(query.vector, name, finder, lambda n: (n,)) is not None
+            for what, n in told.items():
+                kept[what] = kept.get(what, 0) + int(n)
+            kept["queries"] = k + 1
             searcher.answers.held.clear()
-            if k % 50 == 0:
-                sys.stderr.write(f"{k} of {queries} asked: {dict(counts)}\n")
-    return counts
+            if (k + 1) % STEP == 0 or k + 1 == queries:
+                notes.write_text(json.dumps(kept))
+                sys.stderr.write(f"{k + 1} of {queries} asked: {kept}\n")
+    return kept | {"models": models}
 
 
 def code_digest():
@@ -163,44 +179,55 @@ def code_digest():
     return hashlib.sha256("".join(nulls._code_of(p) for p in files).encode()).hexdigest()[:16]
 
 
-def write_page(tables, counts, models, queries):
-    """The page."""
-    lines = [HEADER.format(digest=code_digest())]
-    keys = [key for key in ((f, s) for f in FOLDERS for s in (True, False)) if key in tables]
-    heads = [f"{folder}{'' if stored else ', signatures only'}" for folder, stored in keys]
-    lines += ["| | " + " | ".join(heads) + " |", "|---" * (len(keys) + 1) + "|"]
-    rows = [
-        "descendants", "family found", "first named is the parent", "first named is an ancestor",
-        "first named, direction open", "some ancestor listed", "bases", "bases related to their family",
-        "strangers", "strangers without evidence",
-    ]  # fmt: skip
-    lines += [f"| {row} | " + " | ".join(f"{tables[key][row]:,}" for key in keys) + " |" for row in rows]
-    lines.append(ALARMS.format(models=models, queries=queries, tested=counts["tested"] / queries))
-    lines += ["| family-wise level | false alarms | limit |", "|---|---|---|"]
-    for level in LEVELS:
-        lines.append(f"| {level:g} | {counts[level]:,} | {nulls.limit(queries, level):,} |")
-    lines.append(f"\nResemblances claimed: {counts['resembles']:,} of {queries:,}.")
-    PAGE.write_text("\n".join(lines) + "\n")
+ROWS = (
+    "descendants", "family found", "first named is the parent", "first named is an ancestor", "first named, direction open",
+    "some ancestor listed", "bases", "bases related to their family", "strangers", "strangers without evidence",
+)  # fmt: skip
+
+
+def page(results):
+    """The page, from what was measured."""
+    lines = [HEADER]
+    heads = [
+        (part, kind) for part in FOLDERS if part in results for kind in ("stored", "slim") if kind in results[part]
+    ]
+    for part in dict.fromkeys(part for part, _ in heads):
+        lines.append(f"- {part}: digest of the code `{results[part]['digest']}`")
+    titles = [f"{part}{'' if kind == 'stored' else ', signatures only'}" for part, kind in heads]
+    lines += ["", "| | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
+    lines += [f"| {row} | " + " | ".join(f"{results[p][k].get(row, 0):,}" for p, k in heads) + " |" for row in ROWS]
+    if "alarms" in results:
+        a = results["alarms"]
+        n = a["queries"]
+        lines.append(ALARMS.format(each=a["tested"] / n, **a))
+        lines += ["| family-wise level | false alarms | limit | upper 95 % bound of the rate |", "|---|---|---|---|"]
+        for level in LEVELS:
+            seen = a[f"{level:g}"]
+            bound = float(betaincinv(seen + 1, max(n - seen, 1e-9), 0.95))
+            lines.append(f"| {level:g} | {seen:,} | {nulls.limit(n, level):,} | {bound:.2g} |")
+        lines.append(
+            f"\nHeld to the models tested alone, at 0.05: {a['at 1 test']:,} of {n:,} (limit {nulls.limit(n, 0.05):,})."
+        )
+        lines.append(f"Resemblances claimed: {a['resembles']:,} of {n:,}.")
+    return "\n".join(lines) + "\n"
 
 
 HEADER = """# Traces, measured
 
-Made by `python tests/calibration/tracing.py`; every number comes from the run that wrote this page.
-
-- digest of the code: `{digest}`
+Made by `python tests/calibration/tracing.py`; a test fails when a digest below no longer matches the code.
 
 ## Every model of the fixtures traced without itself
 
-One index of these models. A parent counts as named first also where the direction of its link is open.
+One index of the models of a folder. A parent counts as named first also where the direction of its link is open.
 """
 
 ALARMS = """
 ## False alarms
 
-{queries:,} queries against an index of {models:,} models. Both are relabelled copies of independent training runs that share
-shape, tokenizer, data and recipe (`fixtures/zoo/micro-*`): 20 runs make the index, the other 20 the queries, so that no
-query has a relative, and every pair has labels of its own. {tested:.1f} models are tested a query; the level counts all.
-A correct trace stays below the limit but for one time in a million.
+Digest of the code: `{digest}`. {queries:,} queries against an index of {models:,} models. Both are relabelled copies of independent
+training runs that share shape, tokenizer, data and recipe (`fixtures/zoo/micro-*`): 20 runs make the index, the other 20 the
+queries, so that no query has a relative, and every pair has labels of its own. {each:.1f} models are tested a query; the level
+counts all. A correct trace stays below the limit but for one time in a million.
 """
 
 
@@ -209,12 +236,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=int, default=10_000)
     parser.add_argument("--queries", type=int, default=2000)
-    parser.add_argument("--folders", nargs="*", default=FOLDERS)
+    parser.add_argument("--parts", nargs="*", default=["alarms", *FOLDERS])
+    parser.add_argument("--keep", type=Path)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        counts = alarms(Path(folder) / "alarms.db", args.models, args.queries)
-        tables = held_out(Path(folder) / "held.db", args.folders)
-    write_page(tables, counts, args.models, args.queries)
+    for part in args.parts:
+        digest = code_digest()
+        with tempfile.TemporaryDirectory() as folder:
+            if part == "alarms":
+                found = alarms(args.keep or Path(folder), args.models, args.queries)
+            else:
+                tables = held_out(Path(folder) / "held.db", (part,))
+                found = {"stored": dict(tables[part, True]), "slim": dict(tables[part, False])}
+        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        results[part] = {"digest": digest, **found}
+        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True, default=int) + "\n")
+        PAGE.write_text(page(results))
 
 
 if __name__ == "__main__":

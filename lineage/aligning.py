@@ -221,13 +221,13 @@ def _layer_map(layers: Sequence[Layer], layer: Layer, scores: Float64Array, mode
         best = layer.index  # copies of one layer inside a: the same place is the plainest reading
     base = layers[best]
     units = mutual_matches(unit_scores(base, layer))
-    kv = _heads(base, layer, "attn.k", {m.architecture.n_kv for m in models})
-    queries = _heads(base, layer, "attn.q", {m.architecture.n_heads for m in models})
+    kv = heads_of(base, layer, "attn.k", {m.architecture.n_kv for m in models})
+    queries = heads_of(base, layer, "attn.q", {m.architecture.n_heads for m in models})
     scales = _mlp_scales(base, layer, units), _value_scales(base, layer, kv)
     return LayerMap(base.index, layer.index, float(scores[best]), units, kv, queries, *scales)
 
 
-def _heads(a: Layer, b: Layer, kind: str, counts: set[int | None]) -> IntVector | None:
+def heads_of(a: Layer, b: Layer, kind: str, counts: set[int | None]) -> IntVector | None:
     """For each head of a its partner in b, by all rows of its keys or queries; None unless every head has one."""
     n = counts.pop()
     if counts or n is None or kind not in a.reads or kind not in b.reads:

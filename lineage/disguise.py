@@ -34,7 +34,17 @@ def transforms(a: Body, b: Body, found: Alignment) -> tuple[str, ...]:
         scales of values.
     """
     maps = found.matched
-    names = {_RESIDUAL[found.residual.kind]} if found.residual.kind in _RESIDUAL and maps else set()
+    names = moved(found.residual.kind, maps)
+    if maps and _is_folded(a, b, maps):
+        names.add("gain-folding")
+    if found.whole and any(_experts_moved(a, b, m, found) for m in maps):
+        names.add("expert-permutation")
+    return tuple(sorted(names))
+
+
+def moved(residual: str, maps: Sequence[LayerMap]) -> set[str]:
+    """Names of what the maps of the matched layers and the kind of the residual mapping show by themselves."""
+    names = {_RESIDUAL[residual]} if residual in _RESIDUAL and maps else set()
     if any(_is_permuted(m) for m in maps):
         names.add("hidden-permutation")
     if any(m.kv is not None and not np.array_equal(m.kv, np.arange(m.kv.size)) for m in maps):
@@ -44,11 +54,7 @@ def transforms(a: Body, b: Body, found: Alignment) -> tuple[str, ...]:
         names.add("rescale")
     if any(s.is_flipped for s in scales):
         names.add("sign")
-    if maps and _is_folded(a, b, maps):
-        names.add("gain-folding")
-    if found.whole and any(_experts_moved(a, b, m, found) for m in maps):
-        names.add("expert-permutation")
-    return tuple(sorted(names))
+    return names
 
 
 def _is_permuted(m: LayerMap) -> bool:

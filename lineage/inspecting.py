@@ -122,7 +122,7 @@ def as_it_is(suspect: WeightSource, reference: WeightSource | None, key: Key, po
     """Read a suspect whose tensors are taken to be where they were marked, blind or against the unmarked model."""
     scheme = scheme_of(key)
     if not scheme.caps.streams:
-        shapes = _shapes(key, reference or suspect, scheme)
+        shapes = carrier_shapes(key, reference or suspect, scheme)
         roles = tuple(shapes)
         known = None if reference is None else arrays_of(reference, roles)
         return scheme.verify(arrays_of(suspect, roles), key, shapes=shapes, reference=known)
@@ -133,13 +133,13 @@ def as_it_is(suspect: WeightSource, reference: WeightSource | None, key: Key, po
     if reference is not None:
         against = scan_against(suspect, views, reference, places, key, tell=lambda done, n: say("comparing", done, n))
         informed = _sum(against)
-    return dss.read(blind, key, planned=_planned(key, n_carriers(views)), informed=informed)
+    return dss.read(blind, key, planned=planned_carriers(key, n_carriers(views)), informed=informed)
 
 
 def in_place(arrays: Mapping[str, Float64Array], reference: WeightSource, key: Key) -> Reading:
     """Read a suspect whose matrices were put in the places of the reference."""
     scheme = scheme_of(key)
-    shapes = _shapes(key, reference, scheme)
+    shapes = carrier_shapes(key, reference, scheme)
     known = arrays_of(reference, [r for r in shapes if r in arrays])
     return scheme.verify(arrays, key, shapes=shapes, reference=known)
 
@@ -157,7 +157,7 @@ def law(suspect: WeightSource, key: Key, portion: Portion) -> dict[str, Any] | N
     return {"keys": len(values), "mean": round(mean, 4), "spread": round(spread, 4), "as_expected": not odd}
 
 
-def _shapes(key: Key, source: WeightSource, scheme: Scheme) -> dict[str, tuple[int, ...]]:
+def carrier_shapes(key: Key, source: WeightSource, scheme: Scheme) -> dict[str, tuple[int, ...]]:
     """Shapes of the marked model's carriers: as the key remembers, else those of the model at hand.
 
     What a key remembers is not bound to its name. It may add to the carriers of the model at hand, of which a part may be
@@ -175,7 +175,8 @@ def _is_shape(value: object) -> bool:
     return isinstance(value, list) and 1 <= len(value) <= 2 and all(type(n) is int and 0 < n < _LONGEST for n in value)
 
 
-def _planned(key: Key, at_hand: int) -> int:
+def planned_carriers(key: Key, at_hand: int) -> int:
+    """Carriers of the whole marked model: as the key remembers, else those at hand."""
     planned = key.host.get("n_carriers")
     return planned if isinstance(planned, int) and planned > 0 else at_hand
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from lineage.inspecting import Portion, Realigned, Tell, Unmarked, as_it_is, in_
 from lineage.marking import scheme_of
 from lineage.realigning import realigned
 from lineage.record import SCHEMA_VERSION, RunRecord, run_entry
+from lineage.sketched import Stand
 from weightmark.choices import log_choices
 from weightmark.errors import UnfitModelError
 from weightmark.keys import Key
@@ -28,6 +30,9 @@ LOG_CLAIM = -128.0 * math.log(2.0)
 REFERENCE = "; and the reference was made without a look at the key"
 """What holds besides where an unmarked model is at hand."""
 
+SKETCH = "; and the sketch was made without a look at the key"
+"""What holds besides where a sketch of it is."""
+
 LEAST_COVERAGE = 5e-4
 """Share of the carriers below which nothing found says nothing."""
 
@@ -40,6 +45,8 @@ class VerifyOptions:
     ----------
     reference : str or None
         The unmarked model.
+    sketch : str or None
+        A file that stands for it; not beside a reference, and not with `original`.
     original : str or None
         Digest of the unmarked model that a claim commits to; the reference must be it.
     align : {"auto", "none", "full"}
@@ -55,6 +62,7 @@ class VerifyOptions:
     """
 
     reference: str | None = None
+    sketch: str | None = None
     original: str | None = None
     align: Align = "auto"
     max_bytes: int | None = None
@@ -67,6 +75,28 @@ class VerifyOptions:
     def portion(self) -> Portion:
         """Which part of the weights is read."""
         return Portion(self.max_bytes, self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How a suspect can be read under a key.
+
+    Attributes
+    ----------
+    mode : callable
+        `blind` or `informed`.
+    plain : callable
+        The suspect as it is.
+    aligned : callable or None
+        Rewrites undone, and their names; None where nothing is there to undo them by.
+    aligns : callable
+        Whether a key is read both ways.
+    """
+
+    mode: Callable[[Key], str]
+    plain: Callable[[Key], Reading]
+    aligned: Callable[[Key], tuple[Reading, tuple[str, ...]] | None]
+    aligns: Callable[[Key], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +144,11 @@ def verify(
     Raises
     ------
     UsageError
-        No key, or an option that the scheme of a key has no use for.
+        No key, an option that the scheme of a key has no use for, or a sketch that proves nothing.
     MarkedReferenceError
-        The reference carries the mark itself.
+        The reference carries the mark itself, or the sketch is one of the marked model.
+    UnusableKeyError
+        The sketch is none, or damaged.
     UnfitModelError
         The model has no place where this mark could be.
 
@@ -132,56 +164,86 @@ def verify(
     if not keys:
         raise UsageError("no key", where="--key", hint="name the key file of the mark")
     say = tell or (lambda _stage, _done, _total: None)
-    with open_model(ModelRef.parse(ref), options=options.open_options) as suspect:
-        if options.reference is None:
-            found = [_one(suspect, None, key, options, say, lambda: None) for key in keys]
-            sources = [suspect]
+    _refuse_two(options)
+    with ExitStack() as held:
+        suspect = held.enter_context(open_model(ModelRef.parse(ref), options=options.open_options))
+        sources, bound = [suspect], None
+        if options.sketch is not None:
+            stand = Stand.opened(suspect, options.sketch)
+            for key in keys:
+                stand.refuse_if_unfit(key)
+            ways = Ways(stand.mode, partial(stand.plain, portion=options.portion, say=say), stand.aligned, stand.aligns)
+            bound = all(stand.bound(key) for key in keys)
+        elif options.reference is not None:
+            reference = held.enter_context(open_model(ModelRef.parse(options.reference), options=options.open_options))
+            ways = _against(suspect, reference, keys, options, say)
+            sources.append(reference)
         else:
-            with open_model(ModelRef.parse(options.reference), options=options.open_options) as reference:
-                unmarked = Unmarked(reference, options.portion, say)
-                unmarked.refuse_another_than(options.original)
-                for key in keys:
-                    unmarked.refuse_if_marked(key)
-                aligned = cache(partial(realigned, reference, suspect))
-                found = [_one(suspect, reference, key, options, say, aligned) for key in keys]
-                sources = [suspect, reference]
+            plain = partial(as_it_is, suspect, None, portion=options.portion, say=say)
+            ways = Ways(lambda _key: "blind", plain, lambda _key: None, lambda _key: False)
+        found = [_one(suspect, key, options, ways) for key in keys]
         best = min(found, key=lambda f: (f.log_pvalue, f.key.channel))
         return _document(
             best, found, law(suspect, best.key, options.portion), options, _record(sources, keys, options, start)
+        ) | {"sketch_bound": bound}
+
+
+def _refuse_two(options: VerifyOptions) -> None:
+    if options.sketch is None:
+        return
+    if options.reference is not None:
+        raise UsageError("a reference and a sketch of it", where="--sketch", hint="give one of them")
+    if options.original is not None:
+        raise UsageError(
+            "a claim commits to the unmarked model, not to a sketch, which could be made to show anything",
+            where="--sketch",
+            hint="give the original of the claim with --reference",
         )
 
 
-def _one(
-    suspect: WeightSource,
-    reference: WeightSource | None,
-    key: Key,
-    options: VerifyOptions,
-    say: Tell,
-    realign: Callable[[], Realigned | None],
-) -> Found:
+def _against(
+    suspect: WeightSource, reference: WeightSource, keys: Sequence[Key], options: VerifyOptions, say: Tell
+) -> Ways:
+    """Readings against the unmarked model, which is refused where it is marked or another than a claim's."""
+    unmarked = Unmarked(reference, options.portion, say)
+    unmarked.refuse_another_than(options.original)
+    for key in keys:
+        unmarked.refuse_if_marked(key)
+    undone = cache(partial(realigned, reference, suspect))
+
+    def aligned(key: Key) -> tuple[Reading, tuple[str, ...]] | None:
+        found: Realigned | None = undone()
+        return None if found is None else (in_place(found[0], reference, key), found[1])
+
+    plain = partial(as_it_is, suspect, reference, portion=options.portion, say=say)
+    return Ways(lambda _key: "informed", plain, aligned, lambda _key: True)
+
+
+def _one(suspect: WeightSource, key: Key, options: VerifyOptions, ways: Ways) -> Found:
     """The best variant for one key; p counts the variants that were to be tried, and every payload there could be."""
     scheme = scheme_of(key)
     if options.max_bytes is not None and not scheme.caps.streams:
         raise UsageError(f"{scheme.name} reads whole matrices", where="--max-bytes", hint="leave it out")
-    if reference is None and scheme.caps.needs_reference:
+    if options.reference is None and options.sketch is None and scheme.caps.needs_reference:
         raise UsageError(f"{scheme.name} needs the unmarked model", where="--reference", hint="name it")
-    n_variants = 2 if reference is not None and options.align == "auto" else 1
+    aligns = ways.aligns(key) and options.align != "none"
+    n_variants = 2 if aligns and options.align == "auto" else 1
     extra = math.log(n_variants) + log_choices(key.payload)
     tried: list[tuple[Reading, tuple[str, ...] | None]] = []
-    if options.align != "full" or reference is None:
-        tried.append((as_it_is(suspect, reference, key, options.portion, say), None))
+    if options.align != "full" or not aligns:
+        tried.append((ways.plain(key), None))
     enough = tried and _total(tried[0][0], extra) <= options.log_threshold - math.log(options.family_size)
-    if reference is not None and options.align != "none" and not enough:
-        aligned = realign()
+    if aligns and not enough:
+        aligned = ways.aligned(key)
         if aligned is not None:
-            tried.append((in_place(aligned[0], reference, key), aligned[1]))
+            tried.append(aligned)
     if not tried:
         raise UnfitModelError(
             "nothing of this model could be aligned to the reference", where=suspect.ref.id, hint="use --align none"
         )
     reading, transforms = min(tried, key=lambda t: t[0].test.log_pvalue)
-    mode = "blind" if reference is None else "informed"
-    return Found(key=key, reading=reading, log_pvalue=_total(reading, extra), mode=mode, transforms=transforms)
+    log_p = _total(reading, extra)
+    return Found(key=key, reading=reading, log_pvalue=log_p, mode=ways.mode(key), transforms=transforms)
 
 
 def _total(reading: Reading, extra: float) -> float:
@@ -218,7 +280,7 @@ def _document(
         "log10_p": log10(log_p),
         "log10_p_of_key": log10(test.log_pvalue),
         "floor_log10_p": log10(test.log_floor),
-        "null": test.null + (REFERENCE if best.mode == "informed" else ""),
+        "null": test.null + _besides(best, options),
         "payload_choices_log10": log10(log_choices(best.key.payload)),
         "exactness": test.exactness,
         "n": test.n,
@@ -234,9 +296,15 @@ def _document(
         "bytes_read": record.run["bytes_read"],
         "reference_used": options.reference,
         "reference_committed": options.original is not None,
+        "sketch_used": options.sketch,
         "alignment": None if best.transforms is None else {"transforms": list(best.transforms)},
         "controls": controls,
     }
+
+
+def _besides(best: Found, options: VerifyOptions) -> str:
+    """What the null holds beyond the drawing of the key."""
+    return SKETCH if options.sketch is not None else REFERENCE if best.mode == "informed" else ""
 
 
 def _record(sources: Sequence[WeightSource], keys: Sequence[Key], options: VerifyOptions, start: float) -> RunRecord:

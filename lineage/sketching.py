@@ -127,9 +127,10 @@ def sketch(body: Body, kinds: tuple[str, ...], layer: int, n_units: int, probes:
         if view is None:
             continue
         gain = None if kind == "mlp.down" else body.gain(layer, body.architecture.mlp_norm)
-        answers = _answers(body.source, view, kind, units, directions if gain is None else gain[:, None] * directions)
-        if np.isfinite(np.sum(answers * answers)):
-            found[kind] = answers
+        turned = directions if gain is None else gain[:, None] * directions
+        seen = answers(body.source, view, kind, units, turned)
+        if np.isfinite(np.sum(seen * seen)):
+            found[kind] = seen
     return Sketch(layer, units, n_hidden, dict(_cut(layer, probes, found)))
 
 
@@ -150,7 +151,7 @@ def _cut(layer: int, probes: Probes, found: dict[str, Float64Array]) -> Iterator
         start = stop
 
 
-def _answers(source: WeightSource, view: View, kind: str, units: IntVector, directions: Float64Array) -> Float64Array:
+def answers(source: WeightSource, view: View, kind: str, units: IntVector, directions: Float64Array) -> Float64Array:
     """(m, f) products of the rows of units with all directions; every stored row is read once, in order."""
     writes = kind == "mlp.down"
     out = np.zeros((units.size, directions.shape[1]))

@@ -11,6 +11,8 @@ from lineage.report.text import bytes_text, counted, power_of_ten, render, table
 
 Block = list[RenderableType]
 
+_KEEP = "Keep it with the key: whoever has it learns what would be undone, though hardly a weight."
+
 _WORDS = {"found": "the mark is there", "not-found": "the mark was not found", "inconclusive": "nothing can be said"}
 
 
@@ -65,6 +67,10 @@ def embed_text(document: Mapping[str, Any], *, colour: bool = False, width: int 
     ]
     if d["statistic"] is not None:
         blocks[0].append(Text(f"blind verification should see a statistic of {d['statistic']:.1f}"))
+    if d.get("sketch"):
+        s = d["sketch"]
+        told = f"{safe(s['path'])}: a sketch of the model as it was, {bytes_text(s['bytes'])}; the key knows it"
+        blocks[0].append(Text(told))
     if d["left_out"]:
         names = ", ".join(safe(n) for n in d["left_out"][:5])
         blocks.append([Text(f"not copied, because they hold the model without the mark: {names}")])
@@ -91,7 +97,9 @@ def verify_text(document: Mapping[str, Any], *, colour: bool = False, width: int
 
 
 def _besides(d: Mapping[str, Any]) -> str:
-    """What an informed reading takes for granted."""
+    """What a reading takes for granted besides."""
+    if d.get("sketch_used"):
+        return " and the sketch without a look at the key"
     return "" if d["mode"] == "blind" else " and the reference without a look at the key"
 
 
@@ -109,4 +117,13 @@ def _how(d: Mapping[str, Any]) -> str:
     if d["alignment"] is None:
         return way
     undone = ", ".join(d["alignment"]["transforms"]) or "no transform"
-    return f"{way}; aligned to the unmarked model, undone: {undone}"
+    by = "by a sketch of" if d.get("sketch_used") else "to"
+    return f"{way}; aligned {by} the unmarked model, undone: {undone}"
+
+
+def sketch_text(document: Mapping[str, Any], *, colour: bool = False, width: int | None = None) -> str:
+    """`lineage mark sketch`."""
+    d = document
+    parts = ", ".join(f"{kind} {bytes_text(n)}" for kind, n in d["sizes"].items() if n)
+    told = f"{safe(d['out'])}: {bytes_text(d['bytes'])} ({parts}), SHA-256 {d['sha256']}"
+    return render([[Text(told), Text(_KEEP)]], colour=colour, width=width)

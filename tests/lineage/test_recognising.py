@@ -16,7 +16,7 @@ from disguised import noisy, permuted, rescaled
 from lineage.aligning import unit_scores
 from lineage.body import Body
 from lineage.errors import UsageError
-from lineage.inspecting import _shapes
+from lineage.inspecting import carrier_shapes
 from lineage.marking import scheme_of
 from lineage.recipients import in_channels
 from lineage.recognising import VerifyOptions, verify
@@ -241,8 +241,8 @@ def test_what_a_key_remembers_takes_no_carriers_away(places, held):
     """Carriers that speak against a mark could be left out by whoever writes the key file."""
     scheme = SCHEMES["dss"]
     with open_model(places["original"]) as source:
-        here = _shapes(KEY, source, scheme)
-        assert _shapes(with_host(KEY, shapes=held), source, scheme) == here
+        here = carrier_shapes(KEY, source, scheme)
+        assert carrier_shapes(with_host(KEY, shapes=held), source, scheme) == here
         more = {role: list(shape) for role, shape in here.items()} | {"L0099.mlp.up": [64, 32]}
-        assert _shapes(with_host(KEY, shapes=more), source, scheme) == here | {"L0099.mlp.up": (64, 32)}
+        assert carrier_shapes(with_host(KEY, shapes=more), source, scheme) == here | {"L0099.mlp.up": (64, 32)}
         assert len(here) > 5

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from crawl import ModelRef, WeightSource, open_model
 from lineage.errors import UsageError, words_of
+from lineage.outlining import sketched
 from lineage.record import SCHEMA_VERSION, RunRecord, run_entry
 from weightmark.choices import statistic_needed
 from weightmark.embedding import embed
@@ -169,8 +170,10 @@ def plan(ref: str, key: Key) -> dict[str, Any]:
         }
 
 
-def mark(ref: str, key: Key, out: Path, *, force: bool = False, tell: Tell | None = None) -> tuple[dict[str, Any], Key]:
-    """Write a marked copy of a model.
+def mark(
+    ref: str, key: Key, out: Path, *, force: bool = False, sketch: Path | None = None, tell: Tell | None = None
+) -> tuple[dict[str, Any], Key]:
+    """Write a marked copy of a model; where `sketch` says, before it a sketch of the model as it is, which the key then names.
 
     Returns
     -------
@@ -188,13 +191,16 @@ def mark(ref: str, key: Key, out: Path, *, force: bool = False, tell: Tell | Non
             "this key has marked a model already", where=key.id, hint="make another, or use another --channel"
         )
     with open_model(ModelRef.parse(ref)) as source:
-        written = embed(source, scheme, key, out, force=force, tell=tell)
         unmarked = model_digest(source)
+        with sketched(source, key, sketch, unmarked, tell) as outline:
+            written = embed(source, scheme, key, out, force=force, tell=tell)
         shapes = {role: list(shape) for role, shape in shapes_of(carriers_of(source, scheme, key)).items()}
         record = _record("mark embed", source, key, start)
     with open_model(_beside(out, source)) as copy:
         marked = model_digest(copy)
     host = {"unmarked_digest": unmarked, "marked_digest": marked, "n_carriers": written.carriers, "shapes": shapes}
+    if outline is not None:
+        host |= {"sketch": {"sha256": outline["sha256"], "kinds": outline["kinds"]}}
     whole = total(written.changes.values())
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -208,6 +214,7 @@ def mark(ref: str, key: Key, out: Path, *, force: bool = False, tell: Tell | Non
         "unmarked_digest": unmarked,
         "marked_digest": marked,
         "left_out": list(written.left_out),
+        "sketch": outline,
         "fidelity": whole.as_dict() | {"roles": {r: c.as_dict() for r, c in sorted(written.changes.items())}},
     }
     return document, replace(key, host=host)

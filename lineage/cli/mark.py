@@ -9,6 +9,7 @@ import typer
 from lineage.cli.errors import NEGATIVE
 from lineage.cli.markbench import command as bench_command
 from lineage.cli.markclaims import PassphraseOption, commit, contest, passphrase_of, read_key
+from lineage.cli.marksketch import command as sketch_command
 from lineage.cli.options import (
     JsonOption,
     OutputOption,
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command("commit", no_args_is_help=True)(commit)
 app.command("contest", no_args_is_help=True)(contest)
 app.command("bench", no_args_is_help=True)(bench_command)
+app.command("sketch", no_args_is_help=True)(sketch_command)
 
 ModelArgument = Annotated[str, typer.Argument(help="Hub id, folder or weight file.", show_default=False)]
 LocalArgument = Annotated[str, typer.Argument(help="Folder or weight file; never changed.", show_default=False)]
@@ -41,8 +43,11 @@ ChannelsOption = Annotated[
 ReferenceOption = Annotated[
     str | None, typer.Option("--reference", metavar="REF", help="The model as it was before it was marked.")
 ]
+SketchOption = Annotated[
+    str | None, typer.Option("--sketch", metavar="FILE", help="A sketch of that model, in place of the model.")
+]
 AlignOption = Annotated[
-    str, typer.Option("--align", metavar="auto|none|full", help="Undo rewrites against the reference.")
+    str, typer.Option("--align", metavar="auto|none|full", help="Undo rewrites against the reference or sketch.")
 ]
 ThresholdOption = Annotated[
     float | None, typer.Option("--threshold", metavar="P", help="Level of `found`; 1e-6, with --claim 2^-128.")
@@ -128,6 +133,9 @@ def embed(
     key: KeyOption,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder of the marked copy; must be new.")],
     force: Annotated[bool, typer.Option("--force", help="Mark more strongly than is allowed.")] = False,
+    sketch: Annotated[
+        Path | None, typer.Option("--sketch", metavar="FILE", help="Write a sketch of the model as it is here first.")
+    ] = None,
     passphrase: PassphraseOption = False,
     json_output: JsonOption = False,
     output: OutputOption = None,
@@ -143,7 +151,7 @@ def embed(
     word = passphrase_of() if passphrase else None
     opened = read_key(key, word)
     with progress(quiet=quiet or (json_output and not verbose), verbose=verbose) as tell:
-        document, marked = mark(model, opened, out, force=force, tell=tell)
+        document, marked = mark(model, opened, out, force=force, sketch=sketch, tell=tell)
     write_key(key, marked, word, fresh=False)
     write(document)
 
@@ -157,6 +165,7 @@ def verify(
         str | None, typer.Option("--claim", metavar="FILE", help="Hold a claim to its key, at the level of claims.")
     ] = None,
     reference: ReferenceOption = None,
+    sketch: SketchOption = None,
     align: AlignOption = "auto",
     max_bytes: Annotated[
         int | None,
@@ -194,6 +203,7 @@ def verify(
         keys, original = of_claim(keys, claim)
     options = VerifyOptions(
         reference=reference,
+        sketch=sketch,
         original=original,
         align=cast("Any", align),
         max_bytes=max_bytes,

@@ -46,7 +46,7 @@ GUIDES = {
 PAGES = sorted(p.stem for p in METHODS.glob("*.md") if p.stem not in GUIDES)
 INDEXING = tuple(f"index {name}" for name in ("info", "add", "remove", "search", "verify", "merge", "export"))
 MARKING = tuple(
-    f"mark {name}" for name in ("schemes", "keygen", "plan", "embed", "verify", "commit", "contest", "bench")
+    f"mark {name}" for name in ("schemes", "keygen", "plan", "embed", "sketch", "verify", "commit", "contest", "bench")
 )
 COMMANDS = ("compare", "tree", "trace", "crawl", *INDEXING, *MARKING, "export")
 DOCUMENT_OF = {

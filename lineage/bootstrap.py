@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lineage.distances import block_distances
-from lineage.posterior import NEAREST, SHARPNESS, TreePosterior
+from lineage.posterior import NEAREST, TreePosterior
 from lineage.stored import Arrays
 from stats.arborescence import minimum_arborescence
 from stats.arrays import Float64Array
@@ -50,11 +50,11 @@ def link_support(
     if n < 3 or len(blocks) < FEWEST_BLOCKS:
         return None
     flat = blocks.reshape(len(blocks), n * n)
-    rest = found.log_weight + 0.5 * SHARPNESS * np.log(np.maximum(squared, NEAREST))
+    rest = found.log_weight + 0.5 * found.sharpness * np.log(np.maximum(squared, NEAREST))
     together = np.zeros((n, n))
     for weights in rng.multinomial(len(blocks), np.full(len(blocks), 1.0 / len(blocks)), size=REPLICATES):
         drawn = (weights / len(blocks) @ flat).reshape(n, n)
-        cost = 0.5 * SHARPNESS * np.log(np.maximum(drawn, NEAREST)) - rest
+        cost = 0.5 * found.sharpness * np.log(np.maximum(drawn, NEAREST)) - rest
         parent = minimum_arborescence(np.where(np.isfinite(cost), cost, np.inf))
         child = np.flatnonzero(parent >= 0)
         together[parent[child], child] += 1.0

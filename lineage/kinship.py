@@ -9,7 +9,7 @@ import numpy as np
 from lineage.distances import squared_distances
 from lineage.inherited import changed_arrays, changed_rows
 from lineage.relation import LOG_ODDS_CAP, Signal
-from lineage.signals import Traits, decay_of, decay_signal, is_another_source, weak_signals
+from lineage.signals import Traits, decay_of, decay_signal, growth_signal, is_another_source, weak_signals
 from lineage.study import Study
 from stats.arrays import Float64Array
 from stats.decay import RowDecay
@@ -86,7 +86,9 @@ def kinship(members: Sequence[Study], traits: Mapping[str, Traits]) -> Kinship:
             if straight[i, j] or (near[i, j] and not _is_trained(members[i], members[j])):
                 continue
             decay = decay_of(members[i], members[j]) if near[i, j] else None
-            found = weak_signals(traits[members[i].id], traits[members[j].id])
+            found = growth_signal(members[i], members[j]) if near[i, j] else None
+            if found is None:
+                found = weak_signals(traits[members[i].id], traits[members[j].id])
             signals[i, j] = (*decay_signal(decay), *found)
             excluded[i, j] = is_another_source(decay)
             excluded[j, i] = decay is not None and is_another_source(_reversed(decay))

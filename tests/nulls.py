@@ -236,6 +236,7 @@ LADDER = (
 )
 DESCRIBES = {
     "__init__",
+    "additive",
     "arborescence",
     "carriers",
     "chunks",

@@ -107,6 +107,14 @@ class Restored(Mapping[str, NDArray[Any]]):
             rows = _scattered(rows, m, kind, self._hidden[index])
         return rows if kind in _READS else np.ascontiguousarray(rows.T)
 
+    def shape_of(self, role: str) -> tuple[int, ...]:
+        """Shape of a matrix, without reading it: hidden units are those of the model."""
+        kind, index, view = self._roles[role]
+        n_out, n_in = view.shape
+        if kind not in _HIDDEN:
+            return n_out, n_in
+        return (self._hidden[index], n_in) if kind in _READS else (n_out, self._hidden[index])
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._roles)
 
@@ -180,9 +188,7 @@ def known_layers(sketch: Sketch) -> dict[int, Layer]:
 
 def seen_layer(sketch: Sketch, body: Body, layer: int, turn: Turn) -> Layer:
     """A layer of the suspect by the same projections as the sketch."""
-    some = next((n[5:] for n in sketch.arrays if n.startswith("perm.L")), "")
-    first = f"perm.{some[:5]}."
-    kept = {n.removeprefix(first): a.shape[1] for n, a in sketch.arrays.items() if n.startswith(first)}
+    kept = {n[len("perm.L0000.") :]: a.shape[1] for n, a in sketch.arrays.items() if n.startswith("perm.L")}
     signs = directions(sketch.digest, "residual", sketch.counts["width"], SIDE)
     return projected(body, layer, kept, turn.of_signs(signs))
 
@@ -197,21 +203,20 @@ def residual_columns(sketch: Sketch, body: Body) -> tuple[Float64Array, Float64A
     return None if seen is None else (held.astype(np.float64).T, seen.T)
 
 
-def turns(sketch: Sketch, body: Body) -> list[Turn]:
-    """How the residual stream of the suspect may have become what it is, the plainest first."""
-    found = [Turn("identity")]
+def turns(sketch: Sketch, body: Body) -> Iterator[Turn]:
+    """How the residual stream of the suspect may have become what it is, the plainest first; a rotation costs d^3."""
+    yield Turn("identity")
     columns = residual_columns(sketch, body)
     paired = None if columns is None else pair_dimensions(*columns)
     if paired is not None:
-        found.append(Turn("permutation", relabelled=paired))
+        yield Turn("permutation", relabelled=paired)
     held = sketch.arrays.get("rot.tokens")
     rows = picked_tokens(sketch.counts["vocabulary"], sketch.counts["width"])
     if held is not None and len(held) == rows.size:
         there = rows < (body.vocabulary or 0)
         seen = token_rows(body, rows[there]) if there.any() else None
         if seen is not None:
-            found.append(Turn("rotation", matrix=fitted_rotation(held[there].astype(np.float64), seen)))
-    return found
+            yield Turn("rotation", matrix=fitted_rotation(held[there].astype(np.float64), seen))
 
 
 def _best_turn(sketch: Sketch, body: Body, known: Mapping[int, Layer]) -> Turn:

@@ -1,6 +1,7 @@
 """Marks looked for with a sketch of the unmarked model in place of the model: which sketches prove nothing, and readings."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -114,7 +115,8 @@ class Stand:
         if key.scheme == _BY_UNITS:
             return self._units(key)
         if self._columns(key) is not None:
-            return self._products(lambda roles: arrays_of(self.suspect, roles), key)
+            shapes = carrier_shapes(key, self.suspect, scheme_of(key))
+            return self._products(lambda roles: arrays_of(self.suspect, roles), shapes, key)
         if scheme_of(key).caps.needs_reference:
             raise UsageError(
                 f"{key.scheme} is read against values of the unmarked model, and a sketch holds none",
@@ -128,19 +130,25 @@ class Stand:
         there = self._restored
         if there is None:
             return None
+        shapes = self._shapes(key, there)
         if self._columns(key) is not None:
-            return self._products(lambda roles: {r: there[r] for r in roles if r in there}, key), there.transforms
-        shapes = carrier_shapes(key, self.suspect, scheme_of(key))
+            take: Take = lambda roles: {r: there[r] for r in roles if r in there}  # noqa: E731
+            return self._products(take, shapes, key), there.transforms
         if not scheme_of(key).caps.streams:
             return scheme_of(key).verify(there, key, shapes=shapes), there.transforms
         blind = Carried.none()
         for role in (r for r in shapes if r in there):
             values = there[role]
-            if values.shape == tuple(shapes[role]):
-                wide = values if values.dtype == np.float64 else values.astype(np.float32)
-                blind += sum((dss.scanned(wide[a:b], a, role, key) for a, b in dss.pieces(wide.shape)), Carried.none())
-        planned = planned_carriers(key, sum(int(np.prod(s)) for s in shapes.values()))
+            wide = values if values.dtype == np.float64 else values.astype(np.float32)
+            blind += sum((dss.scanned(wide[a:b], a, role, key) for a, b in dss.pieces(wide.shape)), Carried.none())
+        planned = planned_carriers(key, sum(math.prod(shape) for shape in shapes.values()))
         return dss.read(blind, key, planned=planned), there.transforms
+
+    def _shapes(self, key: Key, there: Restored) -> dict[str, tuple[int, ...]]:
+        """Shapes of the carriers: of the suspect or the key, and of what was put in the places of the model."""
+        scheme = scheme_of(key)
+        placed = {role: there.shape_of(role) for role in there}
+        return carrier_shapes(key, self.suspect, scheme) | {r: placed[r] for r in scheme.carriers(placed, key)}
 
     @cached_property
     def _restored(self) -> Restored | None:
@@ -161,9 +169,8 @@ class Stand:
             return False
         return gram.read(known, key.draws, planned=1).test.statistic > _OWN_MARK
 
-    def _products(self, take: Take, key: Key) -> Reading:
+    def _products(self, take: Take, shapes: Mapping[str, tuple[int, ...]], key: Key) -> Reading:
         """`gram` against the sketch, one group of matrices at a time."""
-        shapes = carrier_shapes(key, self.suspect, scheme_of(key))
         found: gram.Sums = {}
         for roles in gram.groups(shapes).values():
             there = take(roles)

@@ -247,13 +247,17 @@ def _check_shape(tensor: TensorRef, kinds: tuple[Kind, ...], counts: Mapping[str
 
 
 def _check_units(tensors: tuple[TensorRef, ...]) -> None:
-    """All matrices of one MLP have the same number of units."""
-    found: dict[str, int] = {}
+    """All matrices of one MLP have the same number of units, all layers as many projections of a kind."""
+    units: dict[str, int] = {}
+    widths: dict[str, int] = {}
     for tensor in tensors:
         kind, _, rest = tensor.name.partition(".")
-        hidden = kind == "perm" and rest[6:].startswith("mlp.")
-        if hidden and found.setdefault(rest[:5], tensor.shape[0]) != tensor.shape[0]:
+        if kind != "perm" or rest[6:] not in WIDTHS:
+            continue
+        if rest[6:].startswith("mlp.") and units.setdefault(rest[:5], tensor.shape[0]) != tensor.shape[0]:
             raise ValueError(f"the matrices of {rest[:5]} differ in their units")
+        if widths.setdefault(rest[6:], tensor.shape[1]) != tensor.shape[1]:
+            raise ValueError(f"layers differ in how they show {rest[6:]}")
 
 
 def _count(text: str, name: str) -> int:

@@ -9,6 +9,7 @@ import pytest
 
 import derive
 import marked
+import reshapes
 import wrongkeys
 from crawl import open_model
 from disguised import noisy, permuted
@@ -105,6 +106,21 @@ def test_an_order_is_undone_to_the_bit(places, llama, held):
         for role in back:
             assert np.array_equal(back[role], wanted[marked.name_of(role)])
     assert look(places, "relabelled")["statistic"] == look(places, "marked", align="none")["statistic"]
+
+
+def test_layers_and_units_that_are_left_find_their_places(places, llama):
+    """A layer and a third of all hidden units gone, the rest in another order."""
+    rng = np.random.default_rng(9)
+    copy = reshapes.drop_layers(relabelled(mark(llama, KEY), rng), [1])
+    for i in range(3):
+        kept = np.sort(rng.permutation(160)[:107])
+        for name in ("gate_proj", "up_proj", "down_proj"):
+            place = f"model.layers.{i}.mlp.{name}.weight"
+            copy[place] = np.take(copy[place], kept, axis=int(name == "down_proj"))
+    found = look(places, saved(copy, places["root"] / "pruned"))
+    assert found["verdict"] == "found"
+    assert found["statistic"] > 12
+    assert look(places, places["root"] / "pruned", [wrongkeys.key(2)])["log10_p"] > -4
 
 
 def test_the_variants_tried_are_counted(places):

@@ -144,6 +144,7 @@ HOSTILE = {
     "another depth": (renamed("perm.L0000.mlp.up", "perm.L0009.mlp.up"), "does not belong"),
     "a path": (renamed("perm.L0000.mlp.up", "../../etc/passwd"), "does not belong"),
     "other shapes": (reshaped("perm.L0000.mlp.up", [320, 8]), "does not belong"),
+    "other widths": (reshaped("perm.L0001.mlp.up", [80, 32]), "differ in their units"),
     "other units": (reshaped("perm.L0000.mlp.gate", [80, 64]), "does not belong"),
     "shapes against offsets": (reshaped("perm.L0000.mlp.up", [1 << 40, 16]), "damaged"),
 }

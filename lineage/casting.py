@@ -111,9 +111,13 @@ def _chains() -> Iterator[tuple[str, ...]]:
 
 
 def _probed(pairs: Sequence[tuple[Values, Values, str]]) -> list[tuple[Values, Values, str]]:
+    """A few values of every pair, those of one format in one array: a rounding costs more to call than to do."""
     each = max(1, _PROBE // len(pairs))
-    step = [max(1, p.size // each) for p, _, _ in pairs]
-    return [(p.ravel()[::s], c.ravel()[::s], store) for (p, c, store), s in zip(pairs, step, strict=True)]
+    few: dict[str, list[tuple[Values, Values]]] = {}
+    for p, c, store in pairs:
+        step = max(1, p.size // each)
+        few.setdefault(store, []).append((p.ravel()[::step], c.ravel()[::step]))
+    return [(np.concatenate([p for p, _ in h]), np.concatenate([c for _, c in h]), store) for store, h in few.items()]
 
 
 def _share(pairs: Sequence[tuple[Values, Values, str]], through: Sequence[str]) -> float:

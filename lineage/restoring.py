@@ -24,6 +24,9 @@ from weightmark.sketchfile import SIDE, Sketch, directions
 _FEW = 4
 """Layers of the suspect by which the reading of the residual stream is chosen."""
 
+_WEIGHTS = 1 << 22
+"""Weights that are put in place at once."""
+
 _STRIP = 256
 """Units that look for their like at once."""
 
@@ -69,6 +72,15 @@ class Turn:
             return out
         return rows if self.matrix is None else rows.astype(np.float64) @ self.matrix
 
+    def write(self, out: NDArray[Any], rows: IntVector, values: NDArray[Any]) -> None:
+        """Put what is written into some residual dimensions of the suspect where the model writes it."""
+        if self.matrix is not None:
+            out += self.matrix[rows].T @ values
+        elif self.relabelled is not None:
+            out[self.relabelled[0][rows]] = values * self.relabelled[1][rows, None].astype(values.dtype)
+        else:
+            out[rows] = values
+
 
 class Restored(Mapping[str, NDArray[Any]]):
     """Matrices of a suspect by the roles of the model, put in place one at a time as they are asked for.
@@ -99,13 +111,37 @@ class Restored(Mapping[str, NDArray[Any]]):
     def __getitem__(self, role: str) -> NDArray[Any]:
         kind, index, view = self._roles[role]
         m = self._maps[index]
-        rows = self._in_basis(kind, index, m.b, _units_as_rows(self._body, kind, view))
-        heads = m.queries if _ATTENTION.get(kind) == "queries" else m.kv
-        if kind in _ATTENTION and heads is not None:
-            rows = rows[by_head(rows.shape[0], heads)]
-        if kind in _HIDDEN:
-            rows = _scattered(rows, m, kind, self._hidden[index])
-        return rows if kind in _READS else np.ascontiguousarray(rows.T)
+        place, size = self._places(kind, index, view)
+        dtype = np.float64 if self._turn.matrix is not None else self._body.source.view_rows(view, np.arange(0)).dtype
+        out = np.zeros(self.shape_of(role), dtype)
+        for rows in _strips(view):
+            values = self._body.source.view_rows(view, rows)
+            if kind in _READS:
+                kept = place[rows] >= 0
+                moved_to = place[rows][kept]
+                out[moved_to] = self._in_basis(kind, index, m.b, values[kept]) * size[moved_to, None].astype(dtype)
+            else:
+                wide = np.zeros((rows.size, out.shape[1]), dtype)
+                wide[:, place[place >= 0]] = values[:, place >= 0]
+                self._turn.write(out, rows, wide * size.astype(dtype))
+        return out
+
+    def _places(self, kind: str, index: int, view: View) -> tuple[IntVector, Float64Array]:
+        """For each unit of the suspect its place in the model, -1 without one; and for each place what undoes its scale."""
+        n, m = view.shape[0 if kind in _READS else 1], self._maps[index]
+        if kind not in _HIDDEN:
+            heads = m.queries if _ATTENTION[kind] == "queries" else m.kv
+            order = np.arange(n) if heads is None else by_head(n, heads)
+            place = np.full(n, -1)
+            place[order] = np.arange(order.size)
+            return place, np.ones(n)
+        place, size = np.full(n, -1), np.ones(self._hidden[index])
+        if m.units is not None:
+            place[m.units.b] = m.units.a
+            if m.mlp is not None and kind != "mlp.gate":
+                undone = m.mlp.undone
+                size[m.units.a] = undone if kind == "mlp.down" else 1.0 / undone
+        return place, size
 
     def shape_of(self, role: str) -> tuple[int, ...]:
         """Shape of a matrix, without reading it: hidden units are those of the model."""
@@ -161,7 +197,7 @@ def restored(sketch: Sketch, suspect: WeightSource) -> Restored | None:
     body, known = Body(suspect, arch), known_layers(sketch)
     if not known:
         return None
-    turn = _best_turn(sketch, body, known)
+    turn = best_turn(sketch, body, known)
     best: dict[int, LayerMap] = {}
     for layer in range(arch.n_layers):
         m = _layer_map(sketch, body, known, seen_layer(sketch, body, layer, turn))
@@ -219,7 +255,7 @@ def turns(sketch: Sketch, body: Body) -> Iterator[Turn]:
             yield Turn("rotation", matrix=fitted_rotation(held[there].astype(np.float64), seen))
 
 
-def _best_turn(sketch: Sketch, body: Body, known: Mapping[int, Layer]) -> Turn:
+def best_turn(sketch: Sketch, body: Body, known: Mapping[int, Layer]) -> Turn:
     """The plainest reading under which layers of the suspect are most like layers of the sketch."""
     depth = body.architecture.n_layers
     looked = sorted({int(i) for i in np.linspace(0, depth - 1, min(_FEW, depth))})
@@ -281,48 +317,8 @@ def partners(a: Layer, b: Layer) -> Matching:
     return Matching(found, chosen[found], score[found], n, m)
 
 
-def _units_as_rows(body: Body, kind: str, view: View) -> NDArray[Any]:
-    rows = body.source.view_rows(view, np.arange(view.shape[0]))
-    return rows if kind in _READS else np.ascontiguousarray(rows.T)
-
-
-def _scattered(rows: NDArray[Any], m: LayerMap, kind: str, n: int) -> NDArray[Any]:
-    """Units at the places of their partners, scales undone."""
-    if m.units is None:
-        return rows
-    found = rows[m.units.b]
-    if m.mlp is not None and kind != "mlp.gate":
-        size = m.mlp.undone.astype(rows.dtype)[:, None]
-        found = found * size if kind == "mlp.down" else found / size
-    out = np.zeros((n, rows.shape[1]), rows.dtype)
-    out[m.units.a] = found
-    return out
-
-
-def stand_ins(sketch: Sketch, suspect: WeightSource) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]] | None:
-    """Projections of suspect and model in place of their weights, for `perm`, which finds units by whatever they look like.
-
-    Returns
-    -------
-    dict, dict, or None
-        Of the suspect, of the model: `embed` has a column for each residual dimension, `mlp.up` a row for each hidden unit.
-    """
-    arch = suspect.architecture
-    if arch is None or arch.width != sketch.counts["width"] or "perm" not in sketch.kinds:
-        return None
-    body, known = Body(suspect, arch), known_layers(sketch)
-    turn = _best_turn(sketch, body, known) if known else Turn("identity")
-    columns = residual_columns(sketch, body)
-    model: dict[str, NDArray[Any]] = {}
-    seen: dict[str, NDArray[Any]] = {}
-    if columns is not None:
-        model["embed"], seen["embed"] = columns
-    for index, base in known.items():
-        name = "mlp.gate" if "mlp.gate" in base.reads else "mlp.up"
-        role = f"L{index:04d}.mlp."
-        model[f"{role}up"] = base.reads[name]
-        model[f"{role}down"] = np.broadcast_to(0.0, (arch.width, base.n_hidden))
-        layer = seen_layer(sketch, body, index, turn) if index < arch.n_layers else None
-        if layer is not None and name in layer.reads:
-            seen[f"{role}up"] = layer.reads[name]
-    return seen, model
+def _strips(view: View) -> Iterator[IntVector]:
+    """Rows of a matrix that are read at once: all where they are stored as columns."""
+    n, width = view.shape
+    step = n if view.transposed else max(1, _WEIGHTS // width)
+    return (np.arange(a, min(n, a + step)) for a in range(0, n, step))

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crawl import WeightSource
+from lineage.body import Body
 from lineage.errors import UsageError
 from lineage.inspecting import Portion, Tell, as_it_is, carrier_shapes, planned_carriers
 from lineage.marking import scheme_of
-from lineage.restoring import Restored, restored, stand_ins
+from lineage.restoring import Restored, Turn, best_turn, known_layers, residual_columns, restored, seen_layer
 from stats.carriers import Carried
 from weightmark import sketchfile
 from weightmark.errors import MarkedReferenceError, UnfitModelError
@@ -139,7 +140,7 @@ class Stand:
         blind = Carried.none()
         for role in (r for r in shapes if r in there):
             values = there[role]
-            wide = values if values.dtype == np.float64 else values.astype(np.float32)
+            wide = values if values.dtype == np.float64 else values.astype(np.float32, copy=False)
             blind += sum((dss.scanned(wide[a:b], a, role, key) for a, b in dss.pieces(wide.shape)), Carried.none())
         planned = planned_carriers(key, sum(math.prod(shape) for shape in shapes.values()))
         return dss.read(blind, key, planned=planned), there.transforms
@@ -180,7 +181,7 @@ class Stand:
 
     def _units(self, key: Key) -> Reading:
         shapes = carrier_shapes(key, self.suspect, scheme_of(key))
-        pair = stand_ins(self.sketch, self.suspect)
+        pair = _stand_ins(self.sketch, self.suspect)
         if pair is None:
             raise UnfitModelError("the sketch is one of another kind of model", where=self.where)
         seen, model = pair
@@ -192,3 +193,34 @@ class Stand:
                 hint="give the model itself with --reference",
             )
         return scheme_of(key).verify(seen, key, shapes=shapes, reference=model)
+
+
+def _stand_ins(
+    sketch: sketchfile.Sketch, suspect: WeightSource
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]] | None:
+    """Projections of suspect and model in place of their weights, for `perm`, which finds units by whatever they look like.
+
+    Returns
+    -------
+    dict, dict, or None
+        Of the suspect, of the model: `embed` has a column for each residual dimension, `mlp.up` a row for each hidden unit.
+    """
+    arch = suspect.architecture
+    if arch is None or arch.width != sketch.counts["width"] or "perm" not in sketch.kinds:
+        return None
+    body, known = Body(suspect, arch), known_layers(sketch)
+    turn = best_turn(sketch, body, known) if known else Turn("identity")
+    columns = residual_columns(sketch, body)
+    model: dict[str, NDArray[Any]] = {}
+    seen: dict[str, NDArray[Any]] = {}
+    if columns is not None:
+        model["embed"], seen["embed"] = columns
+    for index, base in known.items():
+        name = "mlp.gate" if "mlp.gate" in base.reads else "mlp.up"
+        role = f"L{index:04d}.mlp."
+        model[f"{role}up"] = base.reads[name]
+        model[f"{role}down"] = np.broadcast_to(0.0, (arch.width, base.n_hidden))
+        layer = seen_layer(sketch, body, index, turn) if index < arch.n_layers else None
+        if layer is not None and name in layer.reads:
+            seen[f"{role}up"] = layer.reads[name]
+    return seen, model

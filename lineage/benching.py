@@ -5,31 +5,27 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
-from crawl import Architecture, ModelRef, View, WeightSource, open_model
+from crawl import Architecture, ModelRef, open_model
 from lineage.documents import log10
 from lineage.errors import UsageError
+from lineage.holding import held_weights
 from lineage.record import SCHEMA_VERSION, RunRecord
+from lineage.retraining import Retrained, is_training, run_trained
 from lineage.undoing import undone
 from weightmark.attacks import BY_NAME, SUITES
-from weightmark.attacks.numbers import Array, Weights
-from weightmark.axes import MATRICES, Heads, split_role
+from weightmark.attacks.numbers import Array
+from weightmark.axes import MATRICES, split_role
 from weightmark.benchmark import Outcome, Trial, Undo, Unrun, run, wilson
-from weightmark.files import views_of
 from weightmark.scheme import Strength
 from weightmark.schemes import SCHEMES
 
-MOST_PARAMETERS = 500_000_000
-"""Several copies of the model are held at once, and attacks compute in float64."""
-
 LEVELS = {"1e-2": math.log(1e-2), "1e-6": math.log(1e-6), "2^-128": -128 * math.log(2.0)}
 """Natural logs of the levels that are counted."""
-
-_DTYPES = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32, "F64": np.float64}
 
 Tell = Callable[[str, int, int], None]
 
@@ -51,6 +47,10 @@ class BenchOptions:
     informed : bool
         The unmarked model is at hand for schemes that can use it.
     seed : int
+    text : bytes
+        What models are fine-tuned on, where the suite asks for that.
+    lr : float
+        Learning rate of fine-tuning.
     """
 
     schemes: tuple[str, ...]
@@ -60,6 +60,8 @@ class BenchOptions:
     eps: float | None = None
     informed: bool = False
     seed: int = 0
+    text: bytes = b""
+    lr: float = 2e-5
 
 
 def attacks_of(suite: str) -> tuple[str, ...]:
@@ -73,7 +75,7 @@ def attacks_of(suite: str) -> tuple[str, ...]:
     if suite in SUITES:
         return SUITES[suite]
     names = tuple(name.strip() for name in suite.split(","))
-    unknown = [name for name in names if name not in BY_NAME]
+    unknown = [name for name in names if name not in BY_NAME and not is_training(name)]
     if unknown:
         known = f"suites are {', '.join(SUITES)}; attacks are listed in docs/methods/marks.md"
         raise UsageError(f"no suite and no attack of this name: {unknown[0]!r}", where="--suite", hint=known)
@@ -102,6 +104,9 @@ def bench(ref: str, options: BenchOptions, *, tell: Tell | None = None) -> dict[
         A scheme or an attack is unknown, or the model is too large to be held several times.
     """
     names = attacks_of(options.suite)
+    trained = tuple(name for name in names if is_training(name))
+    names = tuple(name for name in names if name not in trained)
+    retrained = Retrained(ref, options.text, options.lr) if trained else None
     trials = [_trial(scheme, options) for scheme in options.schemes]
     started = time.perf_counter()
     with open_model(ModelRef.parse(ref)) as source:
@@ -114,7 +119,9 @@ def bench(ref: str, options: BenchOptions, *, tell: Tell | None = None) -> dict[
     for trial in trials:
         own = None if trial.scheme.caps.zero_distortion else undo  # orders are that mark: undoing them erases it
         found = run(trial, weights, names, keys=options.keys, seed=options.seed, heads=heads, undo=own)
-        _gather(trial, found, outcomes, unrun, tell, total=2 * options.keys * len(names))
+        more = run_trained(trial, weights, trained, retrained, keys=options.keys, seed=options.seed)
+        total = 2 * options.keys * (len(names) + len(trained))
+        _gather(trial, chain(found, more), outcomes, unrun, tell, total=total)
     record = RunRecord("mark bench", _parameters(options), options.seed, inputs=[entry])
     record.run = {"seconds": round(time.perf_counter() - started, 3), **counted}
     return {
@@ -172,7 +179,7 @@ def _parameters(options: BenchOptions) -> dict[str, Any]:
         "strength": options.strength,
         "eps": options.eps,
         "informed": options.informed,
-    }
+    } | ({"lr": options.lr, "text_bytes": len(options.text)} if options.text else {})
 
 
 def _trial(name: str, options: BenchOptions) -> Trial:
@@ -185,33 +192,6 @@ def _trial(name: str, options: BenchOptions) -> Trial:
     informed = scheme.caps.needs_reference or (options.informed and scheme.caps.takes_reference)
     n_bytes = 2 if scheme.caps.zero_distortion else scheme.caps.payload_bytes
     return Trial(scheme=scheme, params=params, informed=informed, payload_bytes=n_bytes)
-
-
-def held_weights(source: WeightSource) -> tuple[Weights, Heads | None]:
-    """Every array of a model by role in the dtype it is stored in, and its heads where they are known.
-
-    Raises
-    ------
-    UsageError
-        The model is too large, or holds numbers that are not plain floats.
-    """
-    if source.n_parameters > MOST_PARAMETERS:
-        reason = f"{source.n_parameters:,} parameters; at most {MOST_PARAMETERS:,} are held several times in memory"
-        raise UsageError(reason, where=str(source.ref), hint="measure a smaller model of the family")
-    views = views_of(source)
-    arch = source.architecture
-    heads = Heads(arch.n_heads, arch.n_kv) if arch is not None and arch.n_heads and arch.n_kv else None
-    return {role: _array(source, view) for role, view in views.items()}, heads
-
-
-def _array(source: WeightSource, view: View) -> Array:
-    dtype = _DTYPES.get(view.tensor.dtype.name)
-    if dtype is None:
-        reason = f"numbers stored as {view.tensor.dtype.name}; marks are measured in {', '.join(_DTYPES)}"
-        raise UsageError(reason, where=view.tensor.name, hint="convert the model first")
-    if len(view.shape) == 1:
-        return np.array(source.view_vector(view)).astype(dtype)
-    return np.array(source.view_rows(view, np.arange(view.shape[0]))).astype(dtype)
 
 
 def _row(o: Outcome) -> dict[str, Any]:

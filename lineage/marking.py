@@ -15,6 +15,7 @@ from crawl import ModelRef, WeightSource, open_model
 from lineage.errors import UsageError, words_of
 from lineage.outlining import sketched
 from lineage.record import SCHEMA_VERSION, RunRecord, run_entry
+from lineage.retraining import comparison, local_folder, loss_on
 from weightmark.choices import statistic_needed
 from weightmark.embedding import embed
 from weightmark.errors import UnusableKeyError, WritingError
@@ -171,9 +172,32 @@ def plan(ref: str, key: Key) -> dict[str, Any]:
 
 
 def mark(
-    ref: str, key: Key, out: Path, *, force: bool = False, sketch: Path | None = None, tell: Tell | None = None
+    ref: str,
+    key: Key,
+    out: Path,
+    *,
+    force: bool = False,
+    sketch: Path | None = None,
+    text: bytes = b"",
+    tell: Tell | None = None,
 ) -> tuple[dict[str, Any], Key]:
-    """Write a marked copy of a model; where `sketch` says, before it a sketch of the model as it is, which the key then names.
+    """Write a marked copy of a model.
+
+    Parameters
+    ----------
+    ref : str
+        A local model.
+    key : Key
+    out : Path
+        The folder of the copy.
+    force : bool
+        Mark more strongly than is allowed.
+    sketch : Path, optional
+        Where a sketch of the model as it is goes, before anything is marked; the key then names it.
+    text : bytes
+        Where there is one, both models predict it, and the document says how much worse the copy does (extra `torch`).
+    tell : callable, optional
+        Called with (stage, done, total).
 
     Returns
     -------
@@ -190,6 +214,7 @@ def mark(
         raise UnusableKeyError(
             "this key has marked a model already", where=key.id, hint="make another, or use another --channel"
         )
+    before = loss_on(local_folder(ref), text) if text else None
     with open_model(ModelRef.parse(ref)) as source:
         unmarked = model_digest(source)
         with sketched(source, key, sketch, unmarked, tell) as outline:
@@ -217,6 +242,8 @@ def mark(
         "sketch": outline,
         "fidelity": whole.as_dict() | {"roles": {r: c.as_dict() for r, c in sorted(written.changes.items())}},
     }
+    if before is not None:
+        document["text"] = comparison(before, loss_on(out, text))
     return document, replace(key, host=host)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from crawl import ModelRef, open_model
-from lineage.benching import held_weights
+from lineage.holding import held_weights
 from lineage.marking import mark
 from lineage.recognising import VerifyOptions, verify
 from weightmark.attacks import BY_NAME, Held, chain

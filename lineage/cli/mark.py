@@ -136,6 +136,9 @@ def embed(
     sketch: Annotated[
         Path | None, typer.Option("--sketch", metavar="FILE", help="Write a sketch of the model as it is here first.")
     ] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", metavar="FILE", help="Tell what the mark costs on this text (extra torch).")
+    ] = None,
     passphrase: PassphraseOption = False,
     json_output: JsonOption = False,
     output: OutputOption = None,
@@ -146,12 +149,14 @@ def embed(
     use_cache_folder()
     from lineage.marking import mark, write_key
     from lineage.report.marks import embed_text
+    from lineage.retraining import text_of
 
     write = writer(output, as_json=json_output, quiet=quiet, text=embed_text)
     word = passphrase_of() if passphrase else None
     opened = read_key(key, word)
     with progress(quiet=quiet or (json_output and not verbose), verbose=verbose) as tell:
-        document, marked = mark(model, opened, out, force=force, sketch=sketch, tell=tell)
+        words = b"" if text is None else text_of(text)
+        document, marked = mark(model, opened, out, force=force, sketch=sketch, text=words, tell=tell)
     write_key(key, marked, word, fresh=False)
     write(document)
 

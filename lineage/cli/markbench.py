@@ -28,6 +28,13 @@ EpsOption = Annotated[
 InformedOption = Annotated[
     bool, typer.Option("--informed", help="Verify with the unmarked model at hand, where a scheme can use it.")
 ]
+TextOption = Annotated[
+    str | None,
+    typer.Option("--text", metavar="FILE", help="What models are fine-tuned on, by tune-N and lora-N (extra torch)."),
+]
+LearningOption = Annotated[
+    float, typer.Option("--learning-rate", metavar="X", help="Of fine-tuning; its largest, above 0 and at most 0.1.")
+]
 OutOption = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the JSON document here.")]
 MarkdownOption = Annotated[Path | None, typer.Option("--markdown", metavar="FILE", help="Write the table here.")]
 PlotOption = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Write a picture of it here, as SVG.")]
@@ -43,6 +50,8 @@ def command(
     strength: StrengthOption = "default",
     eps: EpsOption = None,
     informed: InformedOption = False,
+    text: TextOption = None,
+    learning_rate: LearningOption = 2e-5,
     out: OutOption = None,
     markdown: MarkdownOption = None,
     plot: PlotOption = None,
@@ -56,9 +65,12 @@ def command(
         raise typer.BadParameter("give low, default or high", param_hint="--strength")
     if eps is not None and not 0.0 < eps <= 0.1:
         raise typer.BadParameter("a relative size lies between 0 and 0.1", param_hint="--eps")
+    if not 0.0 < learning_rate <= 0.1:
+        raise typer.BadParameter("a learning rate lies above 0 and at most at 0.1", param_hint="--learning-rate")
     use_cache_folder()
     from lineage.benching import BenchOptions, bench
     from lineage.report.bench import bench_picture, bench_text
+    from lineage.retraining import text_of
 
     for path in (out, markdown, plot):
         if path is not None:
@@ -71,11 +83,13 @@ def command(
         eps=eps,
         informed=informed,
         seed=seed,
+        text=b"" if text is None else text_of(text),
+        lr=learning_rate,
     )
     write = writer(None, as_json=json_output, quiet=quiet, text=bench_text)
     with progress(quiet=quiet or (json_output and not verbose), verbose=verbose) as tell:
         document = bench(model, options, tell=tell)
-    for path, text in ((out, to_json(document)), (markdown, bench_text(document)), (plot, bench_picture(document))):
+    for path, words in ((out, to_json(document)), (markdown, bench_text(document)), (plot, bench_picture(document))):
         if path is not None:
-            write_file(path, text)
+            write_file(path, words)
     write(document)

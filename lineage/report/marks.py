@@ -67,6 +67,8 @@ def embed_text(document: Mapping[str, Any], *, colour: bool = False, width: int 
     ]
     if d["statistic"] is not None:
         blocks[0].append(Text(f"blind verification should see a statistic of {d['statistic']:.1f}"))
+    if d.get("text"):
+        blocks[0].append(Text(_cost(d["text"])))
     if d.get("sketch"):
         s = d["sketch"]
         told = f"{safe(s['path'])}: a sketch of the model as it was, {bytes_text(s['bytes'])}; the key knows it"
@@ -75,6 +77,13 @@ def embed_text(document: Mapping[str, Any], *, colour: bool = False, width: int 
         names = ", ".join(safe(n) for n in d["left_out"][:5])
         blocks.append([Text(f"not copied, because they hold the model without the mark: {names}")])
     return render(blocks, colour=colour, width=width)
+
+
+def _cost(text: Mapping[str, Any]) -> str:
+    """What a mark costs on a text."""
+    before, after = text["perplexity_before"], text["perplexity_after"]
+    change = f"{text['loss_change']:+.3%} ± {text['loss_change_error']:.3%}"
+    return f"perplexity {before:.4f} before and {after:.4f} after on {counted(text['tokens'], 'token')}; loss {change}"
 
 
 def verify_text(document: Mapping[str, Any], *, colour: bool = False, width: int | None = None) -> str:

@@ -1,8 +1,9 @@
 """Marks on the large trained fixture: rewrites docs/methods/marks-large.md and marks-large.json (extra `torch`).
 
-Usage: python tests/calibration/largemark.py [--zoo DIR] [--keys N] [--part NAME ...]
+Usage: python tests/calibration/largemark.py [--zoo DIR] [--keys N] [--part NAME ...] [--room DIR]
 
-DIR is what `python fixtures/make_zoo.py --large` makes. An hour of one core.
+The zoo is what `python fixtures/make_zoo.py --large` makes. An hour of one core; a run that was stopped goes on from what it left
+in its room.
 """
 
 import argparse
@@ -11,7 +12,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -61,58 +61,79 @@ class Texts:
         return loss_of(model, tokens_of(folder, self._held["source-b"], model.config.vocab_size), windows=windows)
 
     def tuned(self, folder, how, seed, out):
-        """A fine-tune of a model, written to a folder; and the tokens it saw."""
+        """A fine-tune of a model, written to a folder, whole or not at all."""
         from weightmark.training.models import opened, saved, tokens_of
         from weightmark.training.tuning import Recipe, tune
 
         model = opened(folder)
         recipe = Recipe(steps=STEPS, size=8, seed=seed, **RECIPES[how])
         tune(model, tokens_of(folder, self._held["http"], model.config.vocab_size), recipe)
-        shutil.rmtree(out, ignore_errors=True)
-        saved(model, out, "BF16")
-        return out
+        part = out.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        saved(model, part, "BF16")
+        part.replace(out)
 
 
-def measured(part, bench, texts, keys, tell):
+class Kept:
+    """Entries of a part as they come, a line each in a file: a run that was stopped goes on from them."""
+
+    def __init__(self, path):
+        self._path = path
+        self._held = {}
+        for line in path.read_text().splitlines() if path.is_file() else ():
+            entry = json.loads(line)
+            self._held[entry["key"], entry.get("step")] = entry
+
+    def entry(self, number, step, make):
+        """The entry of a key, or of one of its steps; made and written down where there is none."""
+        if (number, step) not in self._held:
+            entry = self._held[number, step] = {"key": number} | ({"step": step} if step else {}) | make()
+            with self._path.open("a") as stream:
+                stream.write(json.dumps(entry) + "\n")
+            sys.stderr.write(f"{self._path.stem}, key {number}: {json.dumps(entry)}\n")
+        return self._held[number, step]
+
+
+def measured(part, bench, texts, keys, kept, *, trained=True):
     """The entry of one part: its marked copies, and what is found in each attacked one."""
     marks, rows = [], []
     plain = texts.loss(bench.base, WINDOWS)
     for number in range(keys):
         copy, key, document = bench.marked(part, number)
-        change, error = texts.loss(copy, WINDOWS).above(plain)
-        marks.append(
-            {
-                "key": number,
-                "carriers": document["carriers"],
-                "strength": document["strength"],
-                "statistic": document["statistic"],
-                "relative_change": document["fidelity"]["relative_change"],
-                "rounding_noise": document["fidelity"]["rounding_noise"],
-                "loss_change": change,
-                "loss_error": error,
-            }
-        )
-        starts = {"": copy}
+        marks.append(kept.entry(number, None, lambda c=copy, d=document: _mark(c, d, plain, texts)))
         for step in part.steps:
-            if step.tuned and number > 0:
+            if step.tuned and (number > 0 or not trained):
                 continue  # training takes minutes: one key
-            if step.tuned not in starts:
-                starts[step.tuned] = texts.tuned(copy, step.tuned, 1, bench.room / f"{copy.name}-{step.tuned}")
-            rows.append(_row(part, step, (copy, starts[step.tuned]), key, document, bench) | {"key": number})
-            if number == 0:
-                rows[-1]["loss"] = round(texts.loss(bench.room / "attacked", FEW_WINDOWS).mean, 4)
-            tell(f"{part.name}, key {number}: {step.name}: {json.dumps(rows[-1])}")
+            make = lambda s=step, n=number: _row(part, s, bench, texts, (copy, key, document, n))  # noqa: B023, E731
+            rows.append(kept.entry(number, step.name, make))
     return {"marks": marks, "rows": rows, "loss": plain.mean, "tokens": plain.tokens}
 
 
-def _row(part, step, folders, key, document, bench):
-    marked, start = folders
-    attacked, arrays = bench.attacked(start, step, bench.room / "attacked")
-    models = (largemarks.held(bench.base)[0], largemarks.held(marked)[0], arrays)
+def _mark(copy, document, plain, texts):
+    change, error = texts.loss(copy, WINDOWS).above(plain)
+    return {
+        "carriers": document["carriers"],
+        "strength": document["strength"],
+        "statistic": document["statistic"],
+        "relative_change": document["fidelity"]["relative_change"],
+        "rounding_noise": document["fidelity"]["rounding_noise"],
+        "loss_change": change,
+        "loss_error": error,
+    }
+
+
+def _row(part, step, bench, texts, marked):
+    copy, key, document, number = marked
+    start = bench.room / f"{copy.name}-{step.tuned}" if step.tuned else copy
+    if not start.is_dir():
+        texts.tuned(copy, step.tuned, 1, start)
+    attacked, arrays = bench.attacked(start, step, bench.room / f"{copy.name}-attacked")
+    models = (largemarks.held(bench.base)[0], largemarks.held(copy)[0], arrays)
     told = largemarks.foretold(part, step, models, document)
     blind = None if part.scheme != "dss" else largemarks.seen(attacked, key, None, part)
     informed = largemarks.seen(attacked, key, bench.base, part)
-    return {"step": step.name, "foretold": told, "blind": blind, "informed": informed}
+    loss = {} if number else {"loss": round(texts.loss(attacked, FEW_WINDOWS).mean, 4)}
+    return {"foretold": told, "blind": blind, "informed": informed} | loss
 
 
 def short_of(data):
@@ -228,21 +249,28 @@ def main():
     parser.add_argument("--zoo", type=Path, default=ROOT / "fixtures" / "zoo-large")
     parser.add_argument("--keys", type=int, default=3)
     parser.add_argument("--part", action="append", choices=[p.name for p in largemarks.PARTS])
+    parser.add_argument(
+        "--room", type=Path, default=ROOT / ".cache" / "largemark", help="what a stopped run goes on from"
+    )
+    parser.add_argument("--untrained", action="store_true", help="leave out what is fine-tuned, for now")
     parser.add_argument("--page", action="store_true", help="write the page from the data there is")
     args = parser.parse_args()
-    tell = lambda words: sys.stderr.write(words + "\n")  # noqa: E731
     if not args.page:
         texts = Texts()
         for part in largemarks.PARTS:
             if not args.part or part.name in args.part:
-                with tempfile.TemporaryDirectory() as room:
-                    bench = largemarks.Bench(args.zoo / "large-a", args.zoo / "large-a-ft", Path(room))
-                    kept = measured(part, bench, texts, args.keys, tell)
-                keep(part.name, kept, args.zoo / "large-a")
+                args.room.mkdir(parents=True, exist_ok=True)
+                bench = largemarks.Bench(args.zoo / "large-a", args.zoo / "large-a-ft", args.room)
+                kept = Kept(args.room / f"{part.name}.jsonl")
+                keep(
+                    part.name,
+                    measured(part, bench, texts, args.keys, kept, trained=not args.untrained),
+                    args.zoo / "large-a",
+                )
     data = json.loads(DATA.read_text())
     PAGE.write_text(page(data))
     for words in short_of(data):
-        tell(f"fell short: {words}")
+        sys.stderr.write(f"fell short: {words}\n")
 
 
 def keep(name, kept, host):

@@ -7,7 +7,7 @@ import pytest
 
 import marked
 from crawl import ModelRef, open_model
-from lineage.benching import held_weights
+from lineage.holding import held_weights
 from lineage.undoing import undone
 from weightmark.attacks import BY_NAME, Held
 from weightmark.keys import Key

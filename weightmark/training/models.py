@@ -12,6 +12,7 @@ _BYTES = 256
 """A model of at least so many tokens without a tokenizer of its own is taken to read bytes."""
 
 _DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
+_WINDOW = 96
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
@@ -33,6 +34,7 @@ def opened(folder: Path) -> Any:
         It is no causal language model that transformers knows, or its weights do not fit it.
     """
     transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
     try:
         model, about = transformers.AutoModelForCausalLM.from_pretrained(
             str(folder),
@@ -52,7 +54,16 @@ def opened(folder: Path) -> Any:
     missing = sorted(about["missing_keys"])
     if missing:
         raise UnfitModelError(f"weights are missing, first {missing[0]}", where=str(folder), hint="fetch all files")
+    if any("MaskedLM" in name for name in model.config.architectures or ()):
+        raise UnfitModelError(
+            "it sees the tokens it would have to predict", where=str(folder), hint="give a causal language model"
+        )
     return model.eval()
+
+
+def window_of(model: Any) -> int:
+    """Tokens of a window: 96, or as many as the model has positions."""
+    return min(_WINDOW, int(getattr(model.config, "max_position_embeddings", _WINDOW)))
 
 
 def tokens_of(folder: Path, text: bytes, vocabulary: int) -> Any:

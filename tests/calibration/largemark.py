@@ -30,8 +30,8 @@ CODE = (
 )  # fmt: skip
 """What the numbers depend on that is in this repository, besides the training of the host."""
 
-STEPS, WINDOWS, FEW_WINDOWS = 400, 512, 128
-RECIPES = {"full": {"lr": 2e-4, "rank": 0}, "lora": {"lr": 1e-3, "rank": 16}}
+WINDOWS, FEW_WINDOWS = 512, 128
+RECIPES = {"full": {"steps": 400, "lr": 2e-4, "rank": 0}, "lora": {"steps": 150, "lr": 1e-3, "rank": 16}}
 SOUGHT, PAYLOAD_FROM = -6.0, 25.0
 MOST_LOSS = 0.001
 
@@ -66,7 +66,7 @@ class Texts:
         from weightmark.training.tuning import Recipe, tune
 
         model = opened(folder)
-        recipe = Recipe(steps=STEPS, size=8, seed=seed, **RECIPES[how])
+        recipe = Recipe(size=8, seed=seed, **RECIPES[how])
         tune(model, tokens_of(folder, self._held["http"], model.config.vocab_size), recipe)
         part = out.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
@@ -166,7 +166,7 @@ def _short(row, step):
 def page(data):
     """The page in words."""
     host = data["host"]
-    lines = [HEADER.format(**host, digest=data["digest"], steps=STEPS, wrong=largemarks.WRONG_KEYS)]
+    lines = [HEADER.format(**host, digest=data["digest"], steps={k: r["steps"] for k, r in RECIPES.items()}, wrong=largemarks.WRONG_KEYS)]
     for part in largemarks.PARTS:
         if part.name in data["parts"]:
             lines += _part(part, data["parts"][part.name])
@@ -231,8 +231,8 @@ sha256 of its weights `{sha256}`. It is not in the repository.
   model, *aligned* undid the rewrites against it. A payload of five bytes makes p 3.6e13 times as large
   ([marks](marks.md#what-holds-for-all)), and needs T = 9.3 for 1e-6.
 - *T foretold* comes from relative size, number of carriers and the sizes of what was done; no key is asked.
-- *Fine-tuned*: {steps} steps of AdamW on text the model has not seen, all weights at 2e-4, or rank 16 on every linear layer at
-  1e-3 (LoRA), merged in. *Another fine-tune* is `large-a-ft`, of the unmarked model on a third text.
+- *Fine-tuned*: AdamW on text the model has not seen, all weights, {steps[full]} steps at 2e-4; or rank 16 on every linear
+  layer, {steps[lora]} steps at 1e-3 (LoRA), merged in. *Another fine-tune* is `large-a-ft`, of the unmarked model on a third text.
 - *Permuted and rotated*: hidden units, heads, and the residual stream by a random rotation, gains folded; written in bfloat16.
 - {wrong} keys that marked nothing are looked for in every file and mode.
 - Loss: nats a byte on the other half of the standard library, which no model here was trained on; ± is a standard error over

@@ -166,7 +166,14 @@ def _short(row, step):
 def page(data):
     """The page in words."""
     host = data["host"]
-    lines = [HEADER.format(**host, digest=data["digest"], steps={k: r["steps"] for k, r in RECIPES.items()}, wrong=largemarks.WRONG_KEYS)]
+    lines = [
+        HEADER.format(
+            **host,
+            digest=data["digest"],
+            steps={k: r["steps"] for k, r in RECIPES.items()},
+            wrong=largemarks.WRONG_KEYS,
+        )
+    ]
     for part in largemarks.PARTS:
         if part.name in data["parts"]:
             lines += _part(part, data["parts"][part.name])

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from crawl import ModelRef, WeightSource, open_model
 from lineage.errors import UsageError, words_of
+from lineage.issuing import ALL, for_recipient
 from lineage.outlining import sketched
 from lineage.record import SCHEMA_VERSION, RunRecord, run_entry
 from lineage.retraining import comparison, local_folder, loss_on
@@ -91,6 +92,8 @@ def keygen(scheme: str, strength: Strength, *, payload: bytes, channel: str, eps
         raise UsageError(
             f"{scheme} carries {row.caps.payload_bytes} bytes, not {len(payload)}", where="--payload", hint="shorten it"
         )
+    if channel == ALL:
+        raise UsageError(f"no recipient is called {ALL}", where="--channel", hint="it stands for every one")
     params = dict(row.params(strength))
     if eps is not None:
         if "eps" not in params:
@@ -98,6 +101,22 @@ def keygen(scheme: str, strength: Strength, *, payload: bytes, channel: str, eps
         params["eps"] = eps
     try:
         return Key.new(scheme, params, payload=payload, channel=channel, created=_now())
+    except ValueError as error:
+        raise UsageError(str(error), where="--channel", hint="name it in plain letters") from error
+
+
+def recipient(key: Key, channel: str | None) -> Key:
+    """The key that marks the copy of a recipient; that of the file itself where none is named.
+
+    Raises
+    ------
+    UsageError
+        No channel can be called so.
+    """
+    if channel == ALL:
+        raise UsageError(f"no recipient is called {ALL}", where="--channel", hint="it stands for every one")
+    try:
+        return for_recipient(key, key.channel if channel is None else channel)
     except ValueError as error:
         raise UsageError(str(error), where="--channel", hint="name it in plain letters") from error
 

@@ -38,7 +38,11 @@ KeysOption = Annotated[
 ]
 ChannelsOption = Annotated[
     str | None,
-    typer.Option("--channels", metavar="ID,ID|N", help="Look for these recipients of each key, or for 0 to N-1."),
+    typer.Option(
+        "--channels",
+        metavar="ID,ID|N|all",
+        help="Look for these recipients of each key, for 0 to N-1, or for all it knows.",
+    ),
 ]
 ReferenceOption = Annotated[
     str | None, typer.Option("--reference", metavar="REF", help="The model as it was before it was marked.")
@@ -132,6 +136,10 @@ def embed(
     model: LocalArgument,
     key: KeyOption,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder of the marked copy; must be new.")],
+    channel: Annotated[
+        str | None,
+        typer.Option("--channel", metavar="ID", help="Mark the copy of this recipient; the key file keeps all."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Mark more strongly than is allowed.")] = False,
     sketch: Annotated[
         Path | None, typer.Option("--sketch", metavar="FILE", help="Write a sketch of the model as it is here first.")
@@ -147,17 +155,18 @@ def embed(
 ) -> None:
     """Write a marked copy of a model: whole under its name, or not at all. The key file then knows what it marked."""
     use_cache_folder()
-    from lineage.marking import mark, write_key
+    from lineage.issuing import with_copy
+    from lineage.marking import mark, recipient, write_key
     from lineage.report.marks import embed_text
     from lineage.retraining import text_of
 
     write = writer(output, as_json=json_output, quiet=quiet, text=embed_text)
     word = passphrase_of() if passphrase else None
-    opened = read_key(key, word)
+    opened = recipient(read_key(key, word), channel)
     with progress(quiet=quiet or (json_output and not verbose), verbose=verbose) as tell:
         words = b"" if text is None else text_of(text)
         document, marked = mark(model, opened, out, force=force, sketch=sketch, text=words, tell=tell)
-    write_key(key, marked, word, fresh=False)
+    write_key(key, with_copy(read_key(key, word), marked), word, fresh=False)
     write(document)
 
 

@@ -150,6 +150,20 @@ def test_strangers_have_no_layer_like_one_of_a_sketch(places, held, zoo, name):
         look(places, zoo / name, align="full")
 
 
+@pytest.mark.parametrize("name", ["llama-b", "llama-c"])
+def test_strangers_that_are_put_in_place_all_the_same_read_as_chance(held, zoo, monkeypatch, name):
+    """Every layer, unit and residual dimension goes to its best partner, however bad; 40 keys that marked nothing."""
+    monkeypatch.setattr("lineage.restoring.MIN_AGREEMENT", -1.0)
+    with open_model(str(zoo / name)) as suspect:
+        back = restored(held, suspect)
+        placed = {role: np.asarray(back[role], dtype=np.float32) for role in back}
+    assert len(placed) >= 7
+    shapes = {role: values.shape for role, values in placed.items()}
+    seen = [SCHEMES["dss"].verify(placed, wrongkeys.key(i), shapes=shapes).test.statistic for i in range(40)]
+    assert abs(np.mean(seen)) < 4 / math.sqrt(40)
+    assert 0.6 < np.std(seen) < 1.5
+
+
 def test_aligning_to_a_sketch_leaks_no_mark(held):
     """Units of strangers put at the places of their best partners, whatever these are worth, under 60 keys.
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import derive
+import lineage
 import marked
 import reshapes
 import wrongkeys
@@ -250,6 +251,16 @@ def test_a_sketch_of_another_model_or_another_than_the_keys_is_refused(places, h
     sha = sketchfile.read(places["sketch"])[1]
     found = look(places, "marked", [replace(KEY, host={"sketch": {"sha256": sha}})])
     assert found["sketch_bound"] is True
+
+
+def test_the_same_from_python(places, tmp_path):
+    made = lineage.sketch(places["original"], tmp_path / "s", ("perm",))
+    key = lineage.keygen("dss", "default", payload=b"me", channel="0", eps=0.05)
+    _, marker = lineage.mark(places["original"], key, tmp_path / "copy", force=True, sketch=tmp_path / "s2")
+    assert made["kinds"] == ["perm"]
+    assert marker.host["sketch"]["kinds"] == ["perm", "rot"]
+    found = lineage.verify(str(tmp_path / "copy"), [marker], lineage.VerifyOptions(sketch=str(tmp_path / "s2")))
+    assert (found["verdict"], found["sketch_bound"]) == ("found", True)
 
 
 def test_one_thing_stands_for_the_original(places, held):

@@ -122,18 +122,27 @@ class Ensemble:
     @cached_property
     def sample(self) -> Float64Array:
         """(1 + k, n): the child and every candidate at about PROBE elements spread over all tensors."""
-        models = [self.child, *self.candidates.values()]
-        return np.stack([np.concatenate([flat(m[n])[:: self._stride] for n in self.names]) for m in models])
+        return self.sampled(range(1 + len(self.candidates)), PROBE)[0]
 
-    @cached_property
-    def sample_owners(self) -> IntVector:
-        """(n,): position in `names` of the tensor each element of the sample belongs to."""
-        sizes = [-(-self.child[n].size // self._stride) for n in self.names]
-        return np.repeat(np.arange(len(self.names)), sizes)
+    def sampled(self, chosen: Sequence[int], most: int) -> tuple[Float64Array, IntVector]:
+        """Some of the child (0) and its candidates (from 1) at about so many elements spread over all tensors.
 
-    @property
-    def _stride(self) -> int:
-        return max(1, sum(self.child[n].size for n in self.names) // PROBE)
+        Parameters
+        ----------
+        chosen : sequence of int
+        most : int
+
+        Returns
+        -------
+        (m, n) float64
+        (n,) int64
+            Position in `names` of the tensor each element belongs to.
+        """
+        every = max(1, sum(self.child[n].size for n in self.names) // most)
+        everyone = [self.child, *self.candidates.values()]
+        values = [np.concatenate([flat(everyone[i][n])[::every] for n in self.names]) for i in chosen]
+        sizes = [-(-self.child[n].size // every) for n in self.names]
+        return np.stack(values), np.repeat(np.arange(len(self.names)), sizes)
 
     def rows(self, chosen: Sequence[int], *, free: bool) -> Float64Array:
         """Combinations of the columns that make a regression of the child on chosen candidates.

@@ -131,9 +131,10 @@ def _settle(placed: Placed, studies: Mapping[str, Study], unresolved: list[Unres
             continue
         parent, child, sure = (link.a, link.b, forward) if forward > 0.5 else (link.b, link.a, 1.0 - forward)
         sign = 1.0 if parent == link.a else -1.0
-        told = placed.signals.get((link.a, link.b), ())
-        turned = [{"name": name, "log_odds": round(sign * value, 4)} for name, value in told]
-        evidence = {**link.evidence, **details, "signals": [*link.evidence["signals"], *turned]}
+        told = [(s["name"], s["log_odds"]) for s in link.evidence["signals"]]
+        told += placed.signals.get((link.a, link.b), ())
+        turned = [{"name": name, "log_odds": round(sign * value, 4) + 0.0} for name, value in told]
+        evidence = {**link.evidence, **details, "signals": turned}
         evidence["bootstrap"] = item.support
         edges.append(
             Edge(

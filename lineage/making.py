@@ -196,10 +196,12 @@ def _merged(member: Study, merge: Merge) -> Made:
     parents = tuple((p.id, round(p.coefficient, 4)) for p in merge.parents)
     if merge.base is not None and merge.base not in {i for i, _ in parents}:
         parents = (*parents, (merge.base, round(1.0 - sum(c or 0.0 for _, c in parents), 4)))
-    details = {
+    details: dict[str, Any] = {
         "method": merge.method,
         "base": merge.base,
         "replay_share": round(merge.replay_share, 6),
         "explained": round(merge.explained, 6),
     }
+    if "densities" in merge.parameters:
+        details["density"] = dict(merge.parameters["densities"])
     return Made(member.id, parents, "frankenmerge" if whole else "merge", details)

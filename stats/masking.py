@@ -16,7 +16,7 @@ MOST = 4
 """Columns a mixture of masks is fitted for: there are two to this power masks."""
 
 _BIN = 0.02
-_REACH = 6.0
+_REACH = 12.0
 _LEAST = 0.1
 _AROUND = (3, 8)
 """Width of a bin of ratios, largest and smallest ratio looked at, and how many bins away the background of a peak is
@@ -28,8 +28,8 @@ _CLEAR = 16.0
 _WIDE = 4.0
 """An element says something about a mask when the column moves it by so many standard deviations of noise."""
 
-_STRAY = 1e-3
-"""Density, per noise standard deviation, of elements that no mask explains."""
+_STRAY = 5.0
+"""An element farther than so many standard deviations of noise from every mask follows none."""
 
 _ROUNDS = 100
 _STILL = 1e-6
@@ -193,10 +193,14 @@ def _masks(k: int) -> Float64Array:
 def _responsibilities(
     y: Float64Array, levels: Float64Array, sigma: Float64Array, p: Float64Array, masks: Float64Array
 ) -> Float64Array:
-    """Probability of each mask at each element, the rest belonging to none."""
+    """Probability of each mask at each element; 0 throughout where none is near.
+
+    A stray component would take more from rare masks than from common ones, and bend every density away from one half.
+    """
     prior = np.prod(np.where(masks > 0.0, p, 1.0 - p), axis=1)
-    density = prior[:, None] * np.exp(-0.5 * np.minimum(((y - levels) / sigma) ** 2, 1e3))
-    return np.asarray(density / (density.sum(axis=0) + _STRAY))
+    off = np.abs(y - levels) / sigma
+    density = prior[:, None] * np.exp(-0.5 * np.minimum(off, 2.0 * _STRAY) ** 2)
+    return np.asarray(np.where(off.min(axis=0) <= _STRAY, density / density.sum(axis=0), 0.0))
 
 
 def _rescaled(

@@ -17,6 +17,9 @@ _SLACK = 1.1
 _BISECTIONS = 53
 """Halvings of the interval that holds all singular values: as many as a float64 has bits."""
 
+_NOISE = 2.0
+"""Rounding errors of a change whose size is that of rounding go with it: up to so many times the edge of errors that do not."""
+
 _QUARTILE = 0.25
 """Share of the spectrum, from below, that is taken for noise: up to three quarters of the directions may be signal."""
 
@@ -29,6 +32,12 @@ class DeltaRank:
     ----------
     rank : int
         Singular values above both edges.
+    low : int
+        Singular values before the widest gap that has only noise below it: nothing beyond twice the edge of rounding, which
+        errors that go with the change reach. At most `rank`.
+    gap : float
+        The last of these over the next one: infinite where nothing is next or the next is 0; 0 without any. Below a change of
+        low rank lies rounding alone, and the gap is wide; singular values of a change of full rank go on.
     effective : float
         Exponential of the entropy of the squared singular values' shares; 0 for no difference.
     rounding_edge, bulk_edge : float
@@ -38,6 +47,8 @@ class DeltaRank:
     """
 
     rank: int
+    low: int
+    gap: float
     effective: float
     rounding_edge: float
     bulk_edge: float
@@ -82,7 +93,7 @@ def delta_rank(a: ArrayLike, b: ArrayLike, *, bits_a: int = 53, bits_b: int = 53
     gap = second - first
     shape = (int(gap.shape[0]), int(gap.shape[1]))
     if not gap.any():
-        return DeltaRank(rank=0, effective=0.0, rounding_edge=0.0, bulk_edge=0.0, shape=shape)
+        return DeltaRank(rank=0, low=0, gap=0.0, effective=0.0, rounding_edge=0.0, bulk_edge=0.0, shape=shape)
     values = singular_values(gap)
     noise = np.maximum(_rounding_variance(first, bits_a), _rounding_variance(second, bits_b))
     rounding = _SLACK * math.sqrt(float(noise.sum(axis=1).max())) + _SLACK * math.sqrt(float(noise.sum(axis=0).max()))
@@ -90,13 +101,28 @@ def delta_rank(a: ArrayLike, b: ArrayLike, *, bits_a: int = 53, bits_b: int = 53
     computed = float(values[0]) * max(shape) * 2.0**-52  # what the decomposition itself leaves of a zero
     share = values**2 / np.sum(values**2)
     share = share[share > 0.0]
+    rank = int(np.count_nonzero(values > max(rounding, bulk, computed)))
+    low, ratio = _widest_gap(values, rank, max(bulk, computed, _NOISE * rounding))
     return DeltaRank(
-        rank=int(np.count_nonzero(values > max(rounding, bulk, computed))),
+        rank=rank,
+        low=low,
+        gap=ratio,
         effective=math.exp(-float(np.sum(share * np.log(share)))),
         rounding_edge=rounding,
         bulk_edge=bulk,
         shape=shape,
     )
+
+
+def _widest_gap(values: Float64Array, rank: int, noise: float) -> tuple[int, float]:
+    """How many of the first singular values stand before the widest gap that ends in noise, and that gap."""
+    following = np.append(values, 0.0)[1 : rank + 1]
+    with np.errstate(divide="ignore"):
+        gaps = np.where(following <= noise, values[:rank] / following, 0.0)
+    if not gaps.any():
+        return rank, 0.0 if rank == 0 else 1.0
+    best = int(gaps.argmax())
+    return best + 1, float(gaps[best])
 
 
 def singular_values(matrix: Float64Array) -> Float64Array:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from lineage.names import safe, shortened
 from lineage.report.branches import UNDIRECTED, Branches, Grove
+from lineage.report.claims import at_odds, contradicted
 from lineage.report.folding import EVERYTHING, Folding
 from lineage.report.pen import Pen, architecture_of, line
 from lineage.report.text import WIDTH, bytes_text, counted, n_lines, power_of_ten, render, table
@@ -136,7 +137,9 @@ class _View:
         blocks.append(self._listed("Identical, and linked to nothing else here", self.copied))
         blocks.append(self._listed(f"On their own ({len(self.alone):,}): {why}", self.alone))
         blocks.append(self._listed(f"Could not be tested ({len(self.untestable):,}): {_UNTESTABLE}", self.untestable))
-        blocks += [self._starts(), self._further(), self._skipped()]
+        blocks += [self._starts(), self._further()]
+        blocks += [list(told(d, self.width, is_full=self.folding.is_full)) for told in (contradicted, at_odds)]
+        blocks.append(self._skipped())
         told = self._cost()
         if self.pen.n_folded:
             names = "is counted and not named" if self.pen.n_folded == 1 else "are counted and not named"

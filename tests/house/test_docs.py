@@ -34,6 +34,7 @@ GUIDES = {
     "marks-and-papers",
     "marks-measured",
     "marks-null",
+    "ranks-measured",
     "reading-a-p-value",
     "searching-measured",
     "tracing-measured",

@@ -8,9 +8,10 @@ import pytest
 
 import derive
 from lineage.attributing import which_is_merge
+from lineage.making import find_made
 from lineage.merging import find_merge
 from nulls import ROOT
-from slices import slices
+from slices import slices, study_of
 from weightmark.attacks import merges
 
 ZOO = ROOT / "fixtures" / "zoo"
@@ -85,12 +86,50 @@ def test_ties():
     assert found.replay_share >= 0.99
 
 
-def test_dare():
-    rng = np.random.default_rng(0)
-    made = merges.merge_dare(model("llama-a"), [model(FT1), model("llama-a-cpt")], [(0.5, 0.6), (0.5, 0.4)], rng)
-    found = answer(made)
-    assert found.method in {"dare", "dare-ties"}
-    assert told(found) == {FT1: pytest.approx(0.6, abs=0.05), "llama-a-cpt": pytest.approx(0.4, abs=0.05)}
+@cache
+def one_layer(name, dtype):
+    """The first layer of a model, in a number format."""
+    whole = derive.cast(derive.drop_layers(model(name), [1]), dtype)
+    return {k: v for k, v in whole.items() if "layers.0." in k}
+
+
+def dropped(settings, dtype, seed=0, **how):
+    """(what is said of a merge with dropped entries, of one layer)."""
+    parents = (FT1, "llama-a-cpt")[: len(settings)]
+    base, *sources = (one_layer(n, dtype) for n in ("llama-a", *parents))
+    made = merges.merge_dare(base, sources, settings, np.random.default_rng(seed), **how)
+    held = {n: dict(one_layer(n, dtype)) for n in (*FAMILY, "llama-b")}
+    name = {"bfloat16": "BF16", "float16": "F16"}[dtype]
+    return parents, find_merge(made, held, name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "dtype", "how"),
+    [
+        ([(0.1, 0.83), (0.9, 0.47)], "bfloat16", {}),
+        ([(0.37, 0.83), (0.63, 0.47)], "float16", {"signs": True}),
+        ([(0.9, 0.83), (0.3, 0.47)], "float16", {"by_norm": True}),
+        ([(0.5, 0.83)], "bfloat16", {"steps": "double"}),
+    ],
+)
+def test_of_dropped_entries_density_and_weight_are_told(settings, dtype, how):
+    """Densities within 0.03 and weights within 0.02, at weights nobody would guess."""
+    parents, found = dropped(settings, dtype, **how)
+    assert found.method == ("dare-ties" if how.get("signs") else "dare")
+    assert found.base == "llama-a"
+    assert found.parameters["densities"] == {
+        p: pytest.approx(density, abs=0.03) for p, (density, _) in zip(parents, settings, strict=True)
+    }
+    assert told(found) == {p: pytest.approx(weight, abs=0.02) for p, (_, weight) in zip(parents, settings, strict=True)}
+
+
+def test_a_tree_tells_what_was_kept():
+    base, *sources = (model(n) for n in ("llama-a", FT1, "llama-a-cpt"))
+    made = merges.merge_dare(base, sources, [(0.5, 0.6), (0.3, 0.4)], np.random.default_rng(0))
+    named = {"base": base, "one": sources[0], "other": sources[1], "child": made}
+    (found,) = find_made([study_of(w, n) for n, w in named.items()])
+    assert (found.child, found.details["method"], found.details["base"]) == ("child", "dare", "base")
+    assert found.details["density"] == {"one": 0.5, "other": 0.3}
 
 
 def test_layers_of_several():

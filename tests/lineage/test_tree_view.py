@@ -256,3 +256,42 @@ def test_two_models_of_one_tree_have_no_start_to_tell_of():
     made = document(nodes, [entry_of_edge("a", "b"), entry_of_edge("b", "c")], [open_link("a", "c", "shared-init")])
     assert "common start" not in tree_text(made)
     assert "common start" in tree_text(made, verbose=True)
+
+
+def contested(n=3, name="some-organisation/a-rather-long-name-of-a-model-"):
+    """Models whose cards claim what weights contradict, and whose links carry signals against their direction."""
+    ids = [f"{name}{i}" for i in range(n + 1)]
+    against = {"signals": [{"name": "effective-rank", "log_odds": -4.5}, {"name": "gains", "log_odds": 9.0}]}
+    edges = [entry_of_edge(ids[0], i, evidence=against) for i in ids[1:]]
+    claimed = [{"claimed_parent": i, "claimed_child": ids[0], "reason": "direction"} for i in ids[1:]]
+    claimed[-1]["reason"] = "not-related"
+    made = document([entry_of_node(i, 0) for i in ids], edges)
+    return {**made, "metadata": {"edges": [], "contradictions": claimed}}
+
+
+def test_claims_that_weights_contradict_are_told():
+    text = tree_text(contested(2, "m"), width=80)
+    assert "Contradicted by the weights (2): claims of a parent, by card or date" in text
+    assert "  m1 → m0: the weights say the opposite\n" in text
+    assert "  m2 → m0: no test relates the two\n" in text
+    assert "  m0 → m1: effective-rank says the opposite (4.5 nats)\n" in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+@pytest.mark.parametrize("name", ["m", "some-organisation/a-rather-long-name-of-a-model-", *ODD])
+def test_contradictions_keep_the_width_and_are_few(width, name):
+    made = contested(30, name)
+    told = tree_text(made, width=width).split("Contradicted by")[1].split("Read ")[0]
+    assert all(cell_len(line) <= width for line in told.splitlines())
+    assert len(told.splitlines()) <= 20
+    assert told.count("… 25 more") == 2
+    assert tree_text(made, width=width, verbose=True).count("→") == 60
+
+
+def test_without_contradictions_nothing_is_told_of_them():
+    quiet = contested(3, "m")
+    quiet["metadata"]["contradictions"] = []
+    for e in quiet["edges"]:
+        e["evidence"] = {"signals": [{"name": "effective-rank", "log_odds": -3.9}]}
+    assert "→" not in tree_text(quiet)
+    assert "→" not in tree_text({**quiet, "metadata": None})

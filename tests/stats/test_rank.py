@@ -57,3 +57,35 @@ def test_the_sides_may_be_swapped():
 def test_refuses_bad_matrices(bad):
     with pytest.raises(ValueError, match=r"NaN|shape|matrix"):
         delta_rank(np.zeros((8, 8)), bad)
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16])
+@pytest.mark.parametrize("rank", [1, 8])
+@pytest.mark.parametrize("size", [0.003, 0.03])
+def test_below_a_low_rank_is_a_gap(dtype, rank, size):
+    """Of an update of rank 1 that is as small as rounding, a second singular value is above the edges, before the gap none."""
+    rng = np.random.default_rng(rank)
+    base = rng.normal(size=(128, 192)).astype(dtype).astype(float)
+    step = rng.normal(size=(128, rank)) @ rng.normal(size=(rank, 192))
+    child = (base + step * (size * np.linalg.norm(base) / np.linalg.norm(step))).astype(dtype).astype(float)
+    bits = {ml_dtypes.bfloat16: 8, np.float16: 11}[dtype]
+    found = delta_rank(base, child, bits_a=bits, bits_b=bits)
+    assert found.low == rank <= found.rank
+    assert found.gap > 3.0
+
+
+@pytest.mark.parametrize("fall", [0.4, 0.8])
+def test_singular_values_that_only_fall_have_no_wide_gap(fall):
+    rng = np.random.default_rng(0)
+    left, right = (np.linalg.qr(rng.normal(size=(n, 96)))[0] for n in (96, 128))
+    base = rng.normal(size=(96, 128))
+    found = delta_rank(base, base + (left * np.arange(1, 97) ** -fall) @ right.T)
+    assert found.rank > 0
+    assert found.gap < 2.0
+
+
+def test_the_gap_of_an_exact_update_is_wide():
+    step = np.outer(np.arange(1.0, 9.0), np.ones(8))
+    found = delta_rank(np.zeros((8, 8)), step)
+    assert (found.rank, found.low) == (1, 1)
+    assert found.gap > 1e6

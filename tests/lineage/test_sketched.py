@@ -92,10 +92,14 @@ def test_laundering_is_undone_with_a_sketch(places, name, undone):
     found = look(places, name)
     assert (found["verdict"], found["payload_ok"], found["mode"]) == ("found", True, "blind")
     assert set(found["alignment"]["transforms"]) == undone
-    assert look(places, name, align="none")["verdict"] == "not-found"
-    other = look(places, name, [wrongkeys.key(2)], align="full")
+    other = look(places, name, [wrongkeys.key(2)], align="full" if name == "relabelled" else "none")
     assert other["verdict"] == "not-found"
     assert other["log10_p"] > -4
+
+
+def test_without_alignment_a_laundered_copy_is_not_found(places):
+    found = look(places, "relabelled", align="none")
+    assert (found["verdict"], found["alignment"]) == ("not-found", None)
 
 
 def test_an_order_is_undone_to_the_bit(places, llama, held):
@@ -106,7 +110,6 @@ def test_an_order_is_undone_to_the_bit(places, llama, held):
         assert len(back) == 28
         for role in back:
             assert np.array_equal(back[role], wanted[marked.name_of(role)])
-    assert look(places, "relabelled")["statistic"] == look(places, "marked", align="none")["statistic"]
 
 
 def test_layers_and_units_that_are_left_find_their_places(places, llama):
@@ -125,17 +128,17 @@ def test_layers_and_units_that_are_left_find_their_places(places, llama):
 
 
 def test_the_variants_tried_are_counted(places):
-    one = look(places, "relabelled", align="full")["log10_p"]
-    assert look(places, "relabelled")["log10_p"] == pytest.approx(one + math.log10(2), abs=1e-4)
-    assert look(places, "marked")["log10_p"] == pytest.approx(
-        look(places, "marked", align="none")["log10_p"] + math.log10(2), abs=1e-4
-    )
+    whole = look(places, "relabelled", align="full")
+    assert look(places, "relabelled")["log10_p"] == pytest.approx(whole["log10_p"] + math.log10(2), abs=1e-4)
+    plain = look(places, "marked", align="none")
+    assert look(places, "marked")["log10_p"] == pytest.approx(plain["log10_p"] + math.log10(2), abs=1e-4)
+    assert whole["statistic"] == plain["statistic"]
 
 
 def test_what_the_p_value_stands_on_is_said(places):
-    found = look(places, "relabelled")
+    found = look(places, "marked")
     assert "sketch was made without a look at the key" in found["null"]
-    assert "sketch" in verify_text(found)
+    assert "the sketch without a look at the key" in verify_text(found)
     assert found["sketch_used"] == places["sketch"]
     assert found["sketch_bound"] is False
 
@@ -145,17 +148,15 @@ def test_strangers_have_no_layer_like_one_of_a_sketch(places, held, zoo, name):
     with open_model(str(zoo / name)) as suspect:
         assert restored(held, suspect) is None
     found = look(places, zoo / name)
-    assert found["verdict"] == "not-found"
-    assert found["alignment"] is None
+    assert (found["verdict"], found["alignment"]) == ("not-found", None)
     with pytest.raises(UnfitModelError, match="could be aligned"):
         look(places, zoo / name, align="full")
 
 
-@pytest.mark.parametrize("name", ["llama-b", "llama-c"])
-def test_strangers_that_are_put_in_place_all_the_same_read_as_chance(held, zoo, monkeypatch, name):
+def test_strangers_that_are_put_in_place_all_the_same_read_as_chance(held, zoo, monkeypatch):
     """Every layer, unit and residual dimension goes to its best partner, however bad; 40 keys that marked nothing."""
     monkeypatch.setattr("lineage.restoring.MIN_AGREEMENT", -1.0)
-    with open_model(str(zoo / name)) as suspect:
+    with open_model(str(zoo / "llama-b")) as suspect:
         back = restored(held, suspect)
         placed = {role: np.asarray(back[role], dtype=np.float32) for role in back}
     assert len(placed) >= 7
@@ -196,7 +197,7 @@ def test_partners_are_found_strip_by_strip_as_at_once(held, monkeypatch):
         got, wanted = partners(a, b), mutual_matches(unit_scores(a, b))
         assert np.array_equal(got.a, wanted.a)
         assert np.array_equal(got.b, wanted.b)
-        assert got.score == pytest.approx(wanted.score)
+        assert np.allclose(got.score, wanted.score)
         assert (got.n_a, got.n_b) == (wanted.n_a, wanted.n_b)
 
 

@@ -96,15 +96,16 @@ TUNED = (
     Step(name="fine-tuned, permuted and rotated", tuned="full", disguise=ORDERS),
     Step(name="LoRA, int4, permuted and rotated", tuned="lora", attacks=("int4-g64",), disguise=ORDERS),
 )
+FULLY = tuple(s for s in TUNED if s.tuned == "full")
 HIDDEN = Step(name="hidden units permuted", disguise=("permute-hidden",))
 FEW = tuple(
     s for s in PLAIN if s.name in {"untouched", "merged with the unmarked", "int4, groups of 64", "half pruned"}
 )
 PARTS = (
     Part(name="dss", scheme="dss", payload=5, steps=PLAIN + TUNED),
-    Part(name="dss, stronger", scheme="dss", eps=0.018, payload=5, steps=PLAIN + TUNED),
-    Part(name="gram", scheme="gram", steps=(*FEW, HIDDEN, TUNED[0])),
-    Part(name="perm", scheme="perm", payload=6, steps=(*FEW, TUNED[0])),
+    Part(name="dss, stronger", scheme="dss", eps=0.018, payload=5, steps=PLAIN + FULLY),
+    Part(name="gram", scheme="gram", steps=(*FEW, HIDDEN)),
+    Part(name="perm", scheme="perm", payload=6, steps=FEW),
 )
 
 

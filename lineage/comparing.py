@@ -4,11 +4,13 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from crawl import ModelRef, OpenOptions, WeightSource, open_model
+from lineage.adapterunits import Adapted, adapted, with_adapters
 from lineage.align import residual_obstacle
 from lineage.body import Body
 from lineage.budget import LIMITS, Allowance, Limits, plan_sample
@@ -134,6 +136,7 @@ def compare(
             is_identical=lambda: _is_identical(source_a, source_b, options),
             closer=lambda found: look_closely(source_a, source_b, first, second, options, found),
             steps=answered((source_a, first), (source_b, second), options.row_key, options.max_bytes),
+            adapters=lambda: adapted(source_a, source_b, max_bytes=options.max_bytes),
         )
         if options.published:
             add_published(document, source_a, source_b, key=options.row_key, max_bytes=options.max_bytes)
@@ -154,6 +157,7 @@ def compare_signed(
     is_identical: Callable[[], bool | None] = lambda: None,
     closer: Callable[[Evidence], Look | None] = lambda _evidence: None,
     steps: Steps = lambda relation: relation,
+    adapters: Callable[[], Adapted | None] = lambda: None,
 ) -> dict[str, Any]:
     """The document of one pair, from two signatures.
 
@@ -169,13 +173,19 @@ def compare_signed(
     steps : callable
         Asked only of a related pair. With None: what was done to one model to make the other, where steps can be
         replayed. With a relation: the same with the direction that structure tells.
+    adapters : callable
+        Asked only where an architecture is unknown: what adapters among the two say.
 
     Returns
     -------
     dict
     """
     evidence = gather(a, b)
-    judged = judge(a, b, evidence, options, Questions(is_identical, closer, steps))
+    found = adapters() if a.architecture is None or b.architecture is None else None
+    evidence = evidence if found is None else with_adapters(evidence, found)
+    ask = Questions(is_identical, closer, steps)
+    answer = judge if found is None else partial(_judge_adapters, found)
+    judged = answer(a, b, evidence, options, ask)
     evidence = judged.deeper or evidence
     record = RunRecord(
         command="compare",
@@ -188,7 +198,8 @@ def compare_signed(
         },
         inputs=[input_entry(a), input_entry(b)],
     )
-    return _document(a, b, evidence, judged, options, record)
+    document = _document(a, b, evidence, judged, options, record)
+    return document if found is None else {**document, **found.told(judged.verdict)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +244,17 @@ def judge(a: Signature, b: Signature, evidence: Evidence, options: CompareOption
         return Judgement("untestable", seen=seen)
     detectable = detectable_similarity(a, b, evidence, options.level, options.seed)
     return Judgement("no-evidence", detectable=detectable, seen=seen, deeper=evidence)
+
+
+def _judge_adapters(
+    found: Adapted, a: Signature, b: Signature, evidence: Evidence, options: CompareOptions, ask: Questions
+) -> Judgement:
+    """The verdict where one or both are adapters."""
+    if a.slices_digest == b.slices_digest and ask.is_identical():
+        return Judgement("identical", identical("every stored value"))
+    rejects = evidence.log_pvalue <= math.log(options.level)
+    verdict = "related" if rejects else "no-evidence" if evidence.is_testable else "untestable"
+    return Judgement(verdict, found.relation if rejects else None)
 
 
 def is_plain(a: Signature, b: Signature, evidence: Evidence) -> bool:
@@ -324,4 +346,5 @@ def _document(
         "tests": [result_entry(r) for r in results],
         "skipped": [skipped_entry(s) for s in (*evidence.skipped, *(seen.skipped if seen is not None else ()))],
         "thorough": None,
+        "adapters": None,
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from crawl import CrawlError, ModelRef, open_model
+from lineage.adapterunits import adapters_of
 from lineage.comparing import CompareOptions, closer_of, compare_signed, identity_of
 from lineage.discoveries import Discoveries
 from lineage.documents import error_entry
@@ -148,6 +149,7 @@ def _one(a: str, b: str, options: CompareOptions, cache: dict[str, Signature | C
             is_identical=identity_of(first.ref, second.ref, options),
             closer=closer_of(first.ref, second.ref, first, second, options),
             steps=answered_when_asked(first, second, options.row_key, options.max_bytes, options.open_options),
+            adapters=adapters_of(first.ref, second.ref, options.open_options, options.max_bytes),
         )
         costs = (
             _published(document, first, second, options)

@@ -36,6 +36,9 @@ _COMBINED = "Tests that share labels are averaged, groups of labels multiplied; 
 _SCOPE_ROOM = 16
 """Least columns of what was compared, the only cell that folds."""
 
+_MOST_TARGETS = 8
+"""Kinds of modules of an adapter that are named."""
+
 _FEW = 20
 """Pairs below which a counted probability is called so."""
 
@@ -44,7 +47,7 @@ def compare_text(document: Mapping[str, Any], *, colour: bool = False, width: in
     """The terminal report of one compare document."""
     if "error" in document:
         return f"{safe(document['error']['message'])}\n"
-    blocks: list[list[RenderableType]] = [[_headline(document)], *_meaning(document)]
+    blocks: list[list[RenderableType]] = [[_headline(document)], _adapters(document), *_meaning(document)]
     if document["tests"]:
         blocks.append(["Evidence", *_tests(document, width or WIDTH)])
     if document["layers"] and document["verdict"] in {"related", "resembles"}:
@@ -71,6 +74,9 @@ def _headline(d: Mapping[str, Any]) -> str:
         return f"RESEMBLES: once a rewrite is undone, {a} and {b} agree far more than any control. This is not a proof."
     if verdict == "no-evidence":
         return f"NO EVIDENCE: nothing was found that {a} and {b} share weights. This does not show that they do not."
+    if d.get("adapters") and None in (d["adapters"]["a"], d["adapters"]["b"]):
+        adapter, other = (a, b) if d["adapters"]["a"] else (b, a)
+        return f"UNTESTABLE: {adapter} is an adapter and holds no copy of its base; its weights cannot tell whether that is {other}."
     return f"UNTESTABLE: no tensor or axis on which a test of {a} and {b} is valid."
 
 
@@ -88,8 +94,39 @@ def _meaning(d: Mapping[str, Any]) -> list[list[RenderableType]]:
             if seen is not None
             else "What was read could not have shown even a near copy at this level."
         )
-        return [[f"Combined p-value {power_of_ten(d['log10_p'])}. {_level(d)}", power]]
+        about = [] if d.get("adapters") else [power]
+        return [[f"Combined p-value {power_of_ten(d['log10_p'])}. {_level(d)}", *about]]
     return []
+
+
+def _adapters(d: Mapping[str, Any]) -> list[RenderableType]:
+    """What adapters among the two claim and fit; nothing of it is evidence."""
+    found = d.get("adapters")
+    if not found:
+        return []
+    lines: list[RenderableType] = []
+    for side in ("a", "b"):
+        adapter, other = found[side], d["b" if side == "a" else "a"]["id"]
+        if adapter is None:
+            continue
+        targets = ", ".join(map(safe, adapter["targets"][:_MOST_TARGETS]))
+        claim = (
+            f"declares {', '.join(map(safe, adapter['declared']))} as its base"
+            if adapter["declared"]
+            else "declares no base"
+        )
+        named = f" (the name of {safe(other)})" if found["names_the_other"] else ""
+        lines.append(
+            f"{safe(d[side]['id'])}: adapter of rank {adapter['rank']}, {counted(adapter['modules'], 'module')} ({targets}); "
+            f"{claim}{named}: a claim, no evidence."
+        )
+    if found["names_the_other"] is not None or None in (found["a"], found["b"]):
+        lines.append(
+            "It fits by names and shapes, as it would every model of this architecture."
+            if found["fits"]
+            else "It does not fit: some module is not there, or has another shape."
+        )
+    return lines
 
 
 def _controls(d: Mapping[str, Any]) -> str:

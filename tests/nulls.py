@@ -265,6 +265,7 @@ DESCRIBES = {
     "scaling",
     "selecting",
     "singular",
+    "treewalk",
     "triplets",
 }
 """Modules of `stats` no p-value of the ladder depends on."""

@@ -80,6 +80,46 @@ def score(family, placed):
     }, likely
 
 
+def losses(family, placed):
+    """Where each member with one true parent hangs: right, or what its place is taken for."""
+    above = {c: p[0] for c, p in family.parents.items() if len(p) == 1}
+    hung = {}
+    for item in placed.links:
+        a, b = item.link.a, item.link.b
+        hung[b if item.a_is_parent > 0.5 else a] = a if item.a_is_parent > 0.5 else b
+    hung |= {m.child: above.get(m.child, "") for m in placed.made if above.get(m.child) in dict(m.parents)}
+    counts = dict.fromkeys(PLACES, 0)
+    for child, parent in above.items():
+        counts[_place_of(child, parent, hung.get(child), above)] += 1
+    return counts
+
+
+PLACES = (
+    "the parent",
+    "a sibling",
+    "the grandparent",
+    "a child of its own",
+    "a child of a sibling",
+    "another",
+    "none: the root",
+)
+
+
+def _place_of(child, parent, found, above):
+    if found is None:
+        return "none: the root"
+    grand = above.get(found)
+    known = {
+        parent: "the parent",
+        above.get(parent): "the grandparent",
+    }
+    if found in known:
+        return known[found]
+    if grand in (parent, child):
+        return "a sibling" if grand == parent else "a child of its own"
+    return "a child of a sibling" if grand is not None and above.get(grand) == parent else "another"
+
+
 def ancestors(edges):
     """Every (ancestor, descendant)."""
     parents = {}

@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from unittest.mock import patch
 
@@ -24,20 +25,34 @@ OFF = (*signals.EARNED, "untouched-rows", "rows and arrays left as they were")
 PAGE = ROOT / "docs" / "methods" / "trees-measured.md"
 
 
-def populations(size):
-    """Name and families of each population."""
-    yield "nursery, fitted families", [twins.real_family(i) for i in FITTED]
-    yield "nursery, held out", [twins.real_family(i) for i in HELD]
-    yield "VTHR-shaped twins, held out", [twins.vthr(s, HELD) for s in range(size)]
-    yield "the same of merged adapters", [twins.vthr(s, HELD, kinds=("lora-merge",)) for s in range(size // 2)]
-    yield "Atlas-shaped twins, held out", [twins.atlas(s, HELD) for s in range(size // 2)]
+POPULATIONS = {
+    "nursery, fitted families": lambda _: [twins.real_family(i) for i in FITTED],
+    "nursery, held out": lambda _: [twins.real_family(i) for i in HELD],
+    "VTHR-shaped twins, held out": lambda size: [twins.vthr(s, HELD) for s in range(size)],
+    "the same of merged adapters": lambda size: [twins.vthr(s, HELD, kinds=("lora-merge",)) for s in range(size // 2)],
+    "Atlas-shaped twins, held out": lambda size: [twins.atlas(s, HELD) for s in range(size // 2)],
+}
+
+
+def measured(name, size):
+    """(summary, links, losses, signals, what each kind of evidence is worth) of a population, and the seconds it took."""
+    began = time.process_time()
+    families = POPULATIONS[name](size)
+    told, likely, lost = scored(families)
+    worth = []
+    if "nursery, held" in name or "VTHR" in name:
+        worth = [(name, "nothing", scored(families[:6])[0])]
+        worth += [(name, off, _without(off, families[:6])) for off in OFF]
+    return told, likely, lost, right_of_signals(families), worth, time.process_time() - began
 
 
 def scored(families):
     """(summary, links) of a population; dates are drawn for each family."""
-    answers = [treescores.score(f, treescores.answered(f, twins.dated(f, n))) for n, f in enumerate(families)]
+    placed = [treescores.answered(f, twins.dated(f, n)) for n, f in enumerate(families)]
+    answers = [treescores.score(f, p) for f, p in zip(families, placed, strict=True)]
     likely = [x for _, links in answers for x in links]
-    return treescores.summary([c for c, _ in answers], likely), likely
+    lost = treescores.total([treescores.losses(f, p) for f, p in zip(families, placed, strict=True)])
+    return treescores.summary([c for c, _ in answers], likely), likely, lost
 
 
 def reliability(likely, bins=10):
@@ -59,7 +74,9 @@ def right_of_signals(families):
         for child, parents in f.parents.items():
             if len(parents) == 1 and f.kinds[child] != "quantized":
                 decay = signals.decay_of(f.studies[parents[0]], f.studies[child])
-                told = (*signals.weak_signals(traits[parents[0]], traits[child]), *signals.decay_signal(decay))
+                grown = signals.growth_signal(f.studies[parents[0]], f.studies[child])
+                weak = signals.weak_signals(traits[parents[0]], traits[child]) if grown is None else grown
+                told = (*weak, *signals.decay_signal(decay))
                 for s in told:
                     right, n = counts.get(s.name, (0, 0))
                     counts[s.name] = (right + (s.log_odds > 0.0), n + 1)
@@ -70,28 +87,32 @@ def main() -> None:
     """Score everything and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=26, help="twins of the first form, half as many of the others")
+    parser.add_argument("--jobs", type=int, default=2, help="populations measured at once")
     args = parser.parse_args()
     lines = ["# Trees, measured\n", "Made by `make trees`; every number comes from the run that wrote this page.\n"]
     lines += [
         "Families 0 to 7 of the nursery gave the weights of signals and of distances. All others are only scored.\n"
     ]
-    rows, every, signal_rows, off_rows = [], [], [], []
-    for name, families in populations(args.size):
-        began = time.perf_counter()
-        told, likely = scored(families)
-        rows.append((name, told))
-        every += likely if "fitted" not in name else []
-        signal_rows.append((name, right_of_signals(families)))
-        numbers = json.dumps({k: round(v, 3) for k, v in told.items()})
-        sys.stdout.write(f"{name} {numbers} {time.perf_counter() - began:.0f} s\n")
-        sys.stdout.flush()
-        if "nursery, held" in name or "VTHR" in name:
-            off_rows.append((name, "nothing", scored(families[:6])[0]))
-            for off in OFF:
-                off_rows.append((name, off, _without(off, families[:6])))
+    rows, every, signal_rows, off_rows, loss_rows, spent = [], [], [], [], [], 0.0
+    with ProcessPoolExecutor(args.jobs) as pool:
+        answers = pool.map(measured, POPULATIONS, [args.size] * len(POPULATIONS))
+        for name, (told, likely, lost, right, worth, seconds) in zip(POPULATIONS, answers, strict=True):
+            rows.append((name, told))
+            every += likely if "fitted" not in name else []
+            signal_rows.append((name, right))
+            loss_rows.append((name, lost))
+            off_rows += worth
+            spent += seconds
+            numbers = json.dumps({k: round(v, 3) for k, v in told.items()})
+            sys.stdout.write(f"{name} {numbers} {seconds:.0f} s\n")
+            sys.stdout.flush()
     keys = list(rows[0][1])
     lines.append("| | " + " | ".join(n for n, _ in rows) + " |\n|---|" + "---|" * len(rows))
     lines += [f"| {k} | " + " | ".join(_number(t[k]) for _, t in rows) + " |" for k in keys]
+    lines.append(f"\nThe run took {spent:.0f} seconds of one core.")
+    lines.append("\n## Where members hang\n\nOf the members with one true parent, how many hang below each.\n")
+    lines.append("| below | " + " | ".join(n for n, _ in loss_rows) + " |\n|---|" + "---|" * len(loss_rows))
+    lines += [f"| {place} | " + " | ".join(str(c[place]) for _, c in loss_rows) + " |" for place in treescores.PLACES]
     lines.append("\n## Signals: favoured the true parent\n\n| signal | " + " | ".join(n for n, _ in signal_rows) + " |")
     lines.append("|---|" + "---|" * len(signal_rows))
     for s in sorted({k for _, c in signal_rows for k in c}):

@@ -30,6 +30,7 @@ HEADINGS = [
 GUIDES = {
     "axes",
     "calibration",
+    "dropped-measured",
     "marks",
     "marks-and-papers",
     "marks-measured",

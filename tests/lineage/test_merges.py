@@ -1,5 +1,7 @@
 """Merges are found with their sources and weights among relatives that are none; what training made is no merge."""
 
+import hashlib
+import re
 from functools import cache
 from itertools import combinations
 
@@ -10,7 +12,7 @@ import derive
 from lineage.attributing import which_is_merge
 from lineage.making import find_made
 from lineage.merging import find_merge
-from nulls import ROOT
+from nulls import ROOT, _code_of
 from slices import slices, study_of
 from weightmark.attacks import merges
 
@@ -169,3 +171,15 @@ def test_no_pair_of_the_family_is_enough_to_explain_a_third():
     for a, b in combinations(("llama-a", FT1, "llama-a-lora"), 2):
         found = find_merge(read("llama-a-cpt"), {a: read(a), b: read(b)}, "BF16")
         assert found is None or found.method is None
+
+
+def test_the_committed_table_of_dropped_entries_is_of_this_code_and_within_what_was_asked():
+    page = (ROOT / "docs" / "methods" / "dropped-measured.md").read_text()
+    code = ("lineage/dropcases.py", "lineage/dropping.py", "stats/masking.py", "tests/calibration/merges.py")
+    digest = hashlib.sha256("".join(_code_of(ROOT / p) for p in code).encode()).hexdigest()[:16]
+    assert digest in page, "the code changed: run tests/calibration/merges.py and commit its page"
+    density, weight = re.search(r"a density \*\*(\S+)\*\* .* a weight\s+\*\*(\S+)\*\*", page).groups()
+    seen, cases = map(int, re.search(r"- (\d+) of (\d+) found", page).groups())
+    assert (float(density) <= 0.03, float(weight) <= 0.02) == (True, True)
+    assert cases >= 50
+    assert seen >= 0.9 * cases

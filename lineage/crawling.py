@@ -17,6 +17,7 @@ from lineage.index.merging import merge
 from lineage.index.records import Entry, canonical
 from lineage.index.shards import is_shards
 from lineage.index.store import Store
+from lineage.inputs import is_folder, is_here
 from lineage.record import SCHEMA_VERSION, RunRecord, row_key_parameter
 from lineage.searching import find_all, read_references
 from lineage.visiting import Terms
@@ -130,7 +131,7 @@ class Planner:
             self._ledger.add(self._listed())
             return {}
         place = Path(source)
-        if source != "-" and place.is_dir() and not is_shards(source):
+        if source != "-" and is_folder(source) and not is_shards(source):
             self._ledger.add(self._local(source))
             return {}
         if source != "-" and (is_shards(source) or _is_database(place)):
@@ -176,7 +177,7 @@ class Planner:
     def _asked(self, source: str) -> Iterator[tuple[Work, Outcome | None]]:
         """Models named in a file: ids of the hub, folders and weight files."""
         names = read_references(source)
-        local = [name for name in names if Path(name).exists()]
+        local = [name for name in names if is_here(name)]
         for name in dict.fromkeys(names):
             if name in local:
                 continue

@@ -4,6 +4,22 @@ import sys
 from pathlib import Path
 
 
+def is_here(text: str) -> bool:
+    """Whether a text names something on this machine; what no file can be called names nothing."""
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(text: str) -> bool:
+    """Whether a text names a folder of this machine."""
+    try:
+        return Path(text).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def read_bounded(source: str, most: int) -> bytes:
     """Bytes of a file, or of stdin (-), and one more than allowed where there are more.
 

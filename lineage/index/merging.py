@@ -7,6 +7,7 @@ from lineage.errors import UsageError
 from lineage.index.records import Entry
 from lineage.index.shards import is_shards, read_shard, shards_in
 from lineage.index.store import Store
+from lineage.inputs import is_here
 
 _RANK = {state: rank for rank, state in enumerate(("listed", "skipped", "failed", "removed", "gated", "signed"))}
 """Which word on one commit is kept: whoever could read it knows most."""
@@ -46,7 +47,7 @@ def merge(store: Store, others: Sequence[str | Path], tell: Tell) -> dict[str, i
         if is_shards(place):
             _take_shards(store, place, counts, tell)
             continue
-        if Path(place).resolve() == store.path.resolve():
+        if is_here(place) and Path(place).resolve() == store.path.resolve():
             raise UsageError("an index is not merged with itself", where=place)
         with Store.open(place) as other:
             _take(store, other, counts, tell)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from crawl import CrawlError, ModelRef, OpenOptions, WeightSource, open_model
 from lineage.digests import file_digests
@@ -12,6 +11,7 @@ from lineage.index.records import Entry, digest_of
 from lineage.index.shelf import Shelf
 from lineage.index.studies import fitted
 from lineage.index.vectors import Vector, vector_of
+from lineage.inputs import is_here
 from lineage.plan import RowKey
 from lineage.reading import sign
 from lineage.signature import Signature
@@ -72,7 +72,7 @@ def find_query(text: str, shelf: Shelf, key: RowKey, options: OpenOptions | None
     CrawlError
         The model is neither in the index nor can it be opened.
     """
-    known = None if _is_here(text) else shelf.store.get(text)
+    known = None if is_here(text) else shelf.store.get(text)
     if known is not None and known.signature is not None:
         return _of_entry(known, shelf)
     with open_model(text, options=options) as source:
@@ -80,13 +80,6 @@ def find_query(text: str, shelf: Shelf, key: RowKey, options: OpenOptions | None
         if known is not None and known.signature is not None:
             return _of_entry(known, shelf, source)
         return _read(source, shelf, key)
-
-
-def _is_here(text: str) -> bool:
-    try:
-        return Path(text).exists()
-    except (OSError, ValueError):
-        return False
 
 
 def _held(source: WeightSource, signature: str, hashes: Mapping[str, str], shelf: Shelf) -> Entry | None:

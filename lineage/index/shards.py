@@ -9,6 +9,7 @@ from typing import Any
 from lineage.errors import OutputError, UnusableIndexError, UsageError, words_of
 from lineage.index.parquet import COLUMNS, library, row_of, write_rows
 from lineage.index.records import DeclaredParent, Entry, FileFact, canonical, digest_of
+from lineage.inputs import is_folder
 
 ENDING = ".parquet"
 Row = tuple[Entry, tuple[bytes, ...]]
@@ -27,7 +28,7 @@ def is_shards(place: str) -> bool:
     if "://" in place or place.endswith(ENDING):
         return True
     folder = Path(place)
-    return folder.is_dir() and any(_is_ours(p.name) for p in folder.glob(f"*{ENDING}"))
+    return is_folder(place) and any(_is_ours(p.name) for p in folder.glob(f"*{ENDING}"))
 
 
 def write_shard(rows: Sequence[Row], folder: str) -> str:

@@ -87,6 +87,17 @@ def test_usage(called, arguments, words):
     assert words in done.stdout + done.stderr
 
 
+def test_names_longer_than_any_file_can_have_name_nothing(called, tmp_path):
+    long = "a" * 10_000
+    (tmp_path / "ids").write_text(f"{long}\n\x1b[31m\norg/../x\n")
+    done = called("crawl", str(tmp_path / "ids"), "--json")
+    assert done.returncode == 0
+    assert len(json.loads(done.stdout)["failed"]) == 3
+    for words, code in ((("crawl", long), 2), (("index", "merge", long, "--index", str(tmp_path / "i.db")), 3)):
+        refused = called(*words)
+        assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (code, "", 1)
+
+
 def test_what_may_pass_is_exit_code_three(called, hub, monkeypatch):
     monkeypatch.setattr("lineage.crawling.ROUNDS", 1)
     hub.faults = [Fault("/api/models/org/m", "418", times=99)]

@@ -64,7 +64,7 @@ def embed(
     out : Path
         The folder to be.
     force : bool
-        Write a mark above the limits of `weightmark.fidelity` all the same.
+        Write a mark above the limits of `weightmark.fidelity` all the same; marks that change no value have none.
     tell : callable, optional
         Called with (stage, done, total).
 
@@ -97,7 +97,7 @@ def embed(
             changes, strength = _streamed(source, views, key, draft, say)
         else:
             changes, strength = _whole(source, scheme, key, draft), math.nan
-        _check(changes, force=force, where=str(source.ref))
+        _check(changes, force=force or scheme.caps.zero_distortion, where=str(source.ref))
         draft.settle()
     whole = total(changes.values())
     n = n_carriers(views)

@@ -310,7 +310,8 @@ def test_other_schemes_are_written_and_read_too(model, tmp_path):
         scheme, out = SCHEMES[name], tmp_path / name
         k = Key(scheme=name, scheme_version=1, channel="0", master=bytes(32), params=scheme.params("default"))
         with open_model(str(model)) as source:
-            embedding.embed(source, scheme, k, out, force=True)
+            # Orders move every value and change none: that is no stronger a mark.
+            embedding.embed(source, scheme, k, out, force=name != "perm")
             known = files.arrays_of(source, files.views_of(source))
             shapes = files.shapes_of(files.carriers_of(source, scheme, k))
         with open_model(str(out)) as source:

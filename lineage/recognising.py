@@ -216,7 +216,8 @@ def _against(
         return None if found is None else (in_place(found[0], reference, key), found[1])
 
     plain = partial(as_it_is, suspect, reference, portion=options.portion, say=say)
-    return Ways(lambda _key: "informed", plain, aligned, lambda _key: True)
+    # Orders are all that some marks are: undoing them would erase those.
+    return Ways(lambda _key: "informed", plain, aligned, lambda key: not scheme_of(key).caps.zero_distortion)
 
 
 def _one(suspect: WeightSource, key: Key, options: VerifyOptions, ways: Ways) -> Found:

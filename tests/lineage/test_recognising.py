@@ -182,6 +182,16 @@ def test_calls_that_cannot_be_meant_are_refused(places):
         look(places["marked"], places["original"], keys=[perm], max_bytes=1000)
 
 
+def test_orders_that_are_the_mark_are_not_undone(places, tmp_path):
+    key = lineage.keygen("perm", "default", payload=b"", channel="0")
+    _, held = lineage.mark(places["original"], key, tmp_path / "copy")
+    for align in ("auto", "full"):
+        found = look(str(tmp_path / "copy"), places["original"], keys=[held], align=align)
+        assert (found["verdict"], found["alignment"]) == ("found", None)
+        other = look(places["marked"], places["original"], keys=[held], align=align)
+        assert (other["verdict"], other["alignment"]) == ("not-found", None)
+
+
 def test_too_small_a_part_is_inconclusive(places):
     """Two rows of one matrix are below what may say that nothing is there."""
     key = Key(**{**{f: getattr(KEY, f) for f in Key.__dataclass_fields__}, "host": {"n_carriers": 10**9}})

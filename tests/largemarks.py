@@ -105,7 +105,7 @@ PARTS = (
     Part(name="dss", scheme="dss", payload=5, steps=PLAIN + TUNED),
     Part(name="dss, stronger", scheme="dss", eps=0.018, payload=5, steps=PLAIN + FULLY),
     Part(name="gram", scheme="gram", steps=(*FEW, HIDDEN)),
-    Part(name="perm", scheme="perm", payload=6, steps=FEW),
+    Part(name="perm", scheme="perm", payload=3, steps=FEW),
 )
 
 

@@ -185,12 +185,13 @@ def page(data):
 def _part(part, kept):
     marks, rows = kept["marks"], kept["rows"]
     first = marks[0]
+    carried = f", payload of {part.payload} bytes" if part.payload else ""
     told = "" if part.scheme != "dss" else f", foretold T {first['statistic']:.1f}"
     yield f"\n## {part.name}\n"
-    yield (
-        f"N = {first['carriers']:,} carriers, relative size {first['strength']:.4f}{told}, payload of {part.payload} bytes; "
-        f"weights changed by {first['relative_change']:.2%} (their format had rounded them by {first['rounding_noise']:.2%}).\n"
-    )
+    size = f"relative size {first['strength']:.4f}{told}{carried}; weights changed by {first['relative_change']:.2%}"
+    if part.scheme == "perm":
+        size = f"no value changes, only places do{carried}; merged as it lies with the unmarked it makes no model worth having"
+    yield f"N = {first['carriers']:,} carriers, {size} (rounding to their format: {first['rounding_noise']:.2%}).\n"
     losses = ", ".join(f"{m['loss_change']:+.3%} ± {m['loss_error']:.3%}" for m in marks)
     yield f"Loss against the unmarked model's {kept['loss']:.4f} on {kept['tokens']:,} tokens, key by key: {losses}.\n"
     yield "| done to the marked model | keys | mode | T foretold | T seen | log10 p, worst | payload | wrong keys found | loss |"
@@ -245,8 +246,13 @@ sha256 of its weights `{sha256}`. It is not in the repository.
 - Loss: nats a byte on the other half of the standard library, which no model here was trained on; ± is a standard error over
   windows. Loss of attacked copies, of the first key, is on fewer windows.
 
-It is short where the mark is not found at 1e-6 (informed always, blind unless units were moved), where a payload is not read
+It is short where the mark is not found at 1e-6 (informed always, blind unless units were moved: that hides it), where a payload is not read
 although T of at least 25 was foretold, where a wrong key is found, or where the loss grew by more than 0.1 %.
+
+After a rotation far less is seen than was foretold. The rotation is fitted to the embeddings, here 256 tokens in a stream of
+384 dimensions: nothing tells a third of its directions, the matrices turned back have a cosine of 0.67 with what they were
+(256/384), and what is wrong in them is noise as large as the weights. Models with more tokens than dimensions lose nothing
+there ([marks, measured](marks-measured.md), rows `rotate-aligned`).
 """
 
 

@@ -33,6 +33,7 @@ GUIDES = {
     "dropped-measured",
     "marks",
     "marks-and-papers",
+    "marks-large",
     "marks-measured",
     "marks-null",
     "ranks-measured",

@@ -26,8 +26,8 @@ PAIR_EVIDENCE = 10.0
 Ask = Callable[[str, str], Link | None]
 """The link of two ids, or None."""
 
-INTERCEPT, SLOPE = 0.41, 1.24
-WALKED_INTERCEPT, WALKED_SLOPE = 0.88, 0.73
+INTERCEPT = 0.41
+SLOPE = 1.24
 _SUREST = 1e-9
 
 
@@ -176,7 +176,7 @@ def _confidence(found: TreePosterior, i: int, j: int) -> tuple[float, float]:
     forward, backward = float(found.edge[i, j]), float(found.edge[j, i])
     both = forward + backward
     sure = forward / both if both > 0.0 else 0.5
-    return sure, min(1.0, calibrated(max(forward, backward), is_walked=found.is_walked) / max(sure, 1.0 - sure))
+    return sure, min(1.0, calibrated(max(forward, backward)) / max(sure, 1.0 - sure))
 
 
 def _told(kin: Kinship) -> dict[tuple[str, str], tuple[tuple[str, float], ...]]:
@@ -201,9 +201,9 @@ def _class_links(
     kin: Kinship, link_of: Ask, roots: dict[str, Root], hidden: list[Hidden], members: Sequence[Study], seed: int
 ) -> list[RootedLink]:
     """The links of the best tree of one shape with their marginals, and the share of drawn trees that have them."""
-    rng = np.random.default_rng(seed)
-    found = tree_posterior(kin, rng=rng)
+    found = tree_posterior(kin)
     hidden += hidden_ancestors(members, [int(p) for p in found.parent])
+    rng = np.random.default_rng(seed)
     support = link_support([m.matrices or m.tables for m in members], kin.squared, found, rng)
     top = int(np.argmin(found.parent))
     roots[kin.ids[top]] = Root(kin.ids[top], len(kin.ids), float(found.root[top]))
@@ -219,15 +219,14 @@ def _class_links(
     return rooted
 
 
-def calibrated(probability: float, *, is_walked: bool = False) -> float:
+def calibrated(probability: float) -> float:
     """Probability that a link of the best tree is right, from its marginal.
 
-    Marginals of the links that the best tree chose are too modest where sums are exact, and of trees drawn where they are
-    small; the numbers are fitted on families 0 to 7 of the nursery and twins of them.
+    Marginals of the links that the best tree chose are too modest; the two numbers are fitted on families 0 to 7 of the
+    nursery and twins of them.
     """
     p = min(1.0 - _SUREST, max(_SUREST, probability))
-    intercept, slope = (WALKED_INTERCEPT, WALKED_SLOPE) if is_walked else (INTERCEPT, SLOPE)
-    return sigmoid(intercept + slope * math.log(p / (1.0 - p)))
+    return sigmoid(INTERCEPT + SLOPE * math.log(p / (1.0 - p)))
 
 
 def _root_of(

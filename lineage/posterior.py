@@ -14,7 +14,6 @@ from stats.additive import step_cosines
 from stats.arborescence import minimum_arborescence
 from stats.arrays import Float64Array
 from stats.matrixtree import tree_marginals
-from stats.treewalk import normal_table, walked_trees
 
 SHARPNESS = 8.0
 """Weight of a log distance: the squared distance of a link enters to the power of minus half of this. Chosen on the
@@ -34,18 +33,6 @@ FEWEST_ANGLES = 8
 POPULARITY = 0.75
 """Power of the number of other children a member is believed to have, plus one half: models of the Hub have children the
 more the more they have (arXiv 2503.10633 takes preferential attachment as one of its rivals). Chosen as the above."""
-
-FEWEST, MOST = 6, 64
-"""Members of a family whose steps are weighed two by two: of fewer there are too few angles, of more the walk is long."""
-
-TEMPER = 3.7
-"""Over the number of members: power of the density of lengths and angles. As many cosines as pairs of steps are counted, and
-they are tied to one another about as much as there are members. By the probability given to the true links of the fitted
-families and of twins of them."""
-
-COSINES = normal_table(np.array([0.34, 0.08, 0.07]), np.array([0.21, 0.27, 0.15]), share=0.1, wide=0.4)
-"""Cosines of steps of the fitted families, mean and standard deviation: 68 of steps from one member, 27 of a step and the one
-after it, 79 of others. Merged adapters are left out: all their cosines are near 0."""
 
 _ROUNDS = 3
 
@@ -80,8 +67,6 @@ class TreePosterior:
         [u, v]: log weight of that link in the tree.
     sharpness : float
         Weight of a log distance in it.
-    is_walked : bool
-        Whether trees were drawn; else the sums are exact.
     """
 
     parent: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
@@ -89,7 +74,6 @@ class TreePosterior:
     root: Float64Array
     log_weight: Float64Array
     sharpness: float = SHARPNESS
-    is_walked: bool = False
 
 
 def sharpness_of(squared: Float64Array) -> float:
@@ -106,11 +90,7 @@ def sharpness_of(squared: Float64Array) -> float:
 
 
 def tree_posterior(
-    kin: Kinship,
-    *,
-    sharpness: float | None = None,
-    claims: Float64Array | None = None,
-    rng: np.random.Generator | None = None,
+    kin: Kinship, *, sharpness: float | None = None, claims: Float64Array | None = None
 ) -> TreePosterior:
     """Best tree and marginals of one family.
 
@@ -121,8 +101,6 @@ def tree_posterior(
         See `SHARPNESS`; by default `sharpness_of` the distances.
     claims : (n, n) float64, optional
         [u, v]: natural log-odds from outside the weights that u is the parent of v; antisymmetric.
-    rng : numpy.random.Generator, optional
-        Of the trees drawn; by default one with seed 0.
 
     Returns
     -------
@@ -132,12 +110,9 @@ def tree_posterior(
     -----
     log weight of u -> v: -sharpness / 2 log d2(u, v) + half the log-odds of the direction, less `EXCLUSION` where the
     untouched rows of v come from elsewhere, less `ROWS_CHANGED` and `ARRAYS_CHANGED` times the shares that changed, plus `POPULARITY` times the log of half a child and those u is believed to
-    have beside v, by three rounds of the marginals. Cost: O(n^3). Where steps have directions in common, among `FEWEST` to `MOST`
-    members, lengths and angles of all steps are weighed together instead (`stats.treewalk`), and the tree is the one with the
-    largest product of marginals; the first tree is only where the walk begins.
+    have beside v, by three rounds of the marginals. Cost: O(n^3).
     """
     n = len(kin.ids)
-    walked = sharpness is None and FEWEST <= n <= MOST and bool(np.isfinite(kin.squared).all())
     sharpness = sharpness_of(kin.squared) if sharpness is None else sharpness
     weights = link_weights(kin, sharpness) + (0.0 if claims is None else 0.5 * claims)
     liked = weights
@@ -147,22 +122,7 @@ def tree_posterior(
         liked = weights + POPULARITY * np.log(0.5 + others)
     marginals = tree_marginals(liked, np.zeros(n), single_root=True)
     best = minimum_arborescence(np.where(np.isfinite(liked), -liked, np.inf))
-    first = TreePosterior(best, np.asarray(marginals.edge), np.asarray(marginals.root), liked, sharpness)
-    if walked and sharpness == SHARPNESS:
-        return _walked(kin, first, claims, rng or np.random.default_rng(0))
-    return first
-
-
-def _walked(kin: Kinship, first: TreePosterior, claims: Float64Array | None, rng: np.random.Generator) -> TreePosterior:
-    """The same with lengths and angles of steps in place of lengths alone."""
-    n = len(kin.ids)
-    weights = link_weights(kin, 0.0) + (0.0 if claims is None else 0.5 * claims)
-    temper = TEMPER / n
-    found = walked_trees(kin.squared, weights, COSINES, first.parent, rng, temper=temper, popularity=POPULARITY)
-    liked = np.log(np.where(np.eye(n) > 0, 1.0, found.edge))
-    np.fill_diagonal(liked, -np.inf)
-    best = minimum_arborescence(np.where(np.isfinite(liked), -liked, np.inf))
-    return TreePosterior(best, found.edge, found.root, liked, temper * n, is_walked=True)
+    return TreePosterior(best, np.asarray(marginals.edge), np.asarray(marginals.root), liked, sharpness)
 
 
 def link_weights(kin: Kinship, sharpness: float) -> Float64Array:

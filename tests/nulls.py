@@ -265,7 +265,6 @@ DESCRIBES = {
     "scaling",
     "selecting",
     "singular",
-    "treewalk",
     "triplets",
 }
 """Modules of `stats` no p-value of the ladder depends on."""
